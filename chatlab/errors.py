@@ -1,0 +1,99 @@
+"""Every error chatlab raises on purpose, as one tree.
+
+In: what was wrong. Out: an exception that says what to do, and, for a bad request, the HTTP status, type, param
+and code that a chat completions server would answer. Knows nothing of models, messages or sockets.
+
+    ChatlabError
+    ├── RequestError                  what a server answers with a 4xx status
+    │   ├── BadRequestError           400: the request itself is wrong
+    │   │   └── ContextLengthError    400: too many tokens for the model
+    │   └── ModelNotFoundError        404: no model of that name
+    ├── ModelFilesError               the model's files cannot be had, stored or read
+    └── ChatTemplateError             the model has no (working) chat template
+
+A request error is also the class that the official `openai` client raises for the same mistake, so code that
+catches `openai.BadRequestError` behaves the same against chatlab and against a hosted service:
+
+>>> import openai
+>>> issubclass(BadRequestError, openai.BadRequestError)
+True
+"""
+
+from __future__ import annotations
+
+import httpx2
+import openai
+
+__all__ = [
+    "BadRequestError",
+    "ChatTemplateError",
+    "ChatlabError",
+    "ContextLengthError",
+    "ModelFilesError",
+    "ModelNotFoundError",
+    "RequestError",
+]
+
+
+class ChatlabError(Exception):
+    """The base of every error that chatlab raises on purpose.
+
+    try:
+        response = chatlab.chat_completions(messages=messages)
+    except chatlab.ChatlabError as error:
+        print(error)
+    """
+
+
+class RequestError(ChatlabError, openai.APIStatusError):
+    """A request that a chat completions server would refuse with a 4xx status.
+
+    `message` says what is wrong, `param` is the path of the parameter at fault (`"messages[0].role"`), `code` the
+    machine-readable reason (`"missing_required_parameter"`), `type` the family; each may be None except `message`.
+    `body` is the `error` object a server would send.
+
+    >>> error = BadRequestError("The role is missing.", param="messages[0].role", code="missing_required_parameter")
+    >>> error.status_code, error.param, error.code
+    (400, 'messages[0].role', 'missing_required_parameter')
+    """
+
+    status = 400
+    default_code: str | None = None
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        param: str | None = None,
+        code: str | None = None,
+        type: str = "invalid_request_error",
+    ) -> None:
+        body = {"message": message, "type": type, "param": param, "code": code or self.default_code}
+        request = httpx2.Request("POST", "http://chatlab.local/v1/chat/completions")
+        response = httpx2.Response(self.status, json={"error": body}, request=request)
+        super().__init__(message, response=response, body=body)
+
+
+class BadRequestError(RequestError, openai.BadRequestError):
+    """400: the request itself is wrong; sending it again changes nothing."""
+
+
+class ContextLengthError(BadRequestError):
+    """400: the prompt, or the prompt plus the reply asked for, is longer than the model's context."""
+
+    default_code = "context_length_exceeded"
+
+
+class ModelNotFoundError(RequestError, openai.NotFoundError):
+    """404: no model of that name can be found here."""
+
+    status = 404
+    default_code = "model_not_found"
+
+
+class ModelFilesError(ChatlabError):
+    """The model's files cannot be downloaded, stored or read; the message says what to do."""
+
+
+class ChatTemplateError(ChatlabError):
+    """The model has no chat template, or its template refuses these messages."""
