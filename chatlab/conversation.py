@@ -1,0 +1,234 @@
+"""Conversation: the history that makes separate requests into a chat.
+
+In: what the user says, turn by turn. Out: replies, and the whole list of messages, which is sent again with every
+request because the model keeps nothing. Knows nothing of widgets.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Literal, overload
+
+from openai.types.chat import ChatCompletion, ChatCompletionChunk
+
+from chatlab.completions import ChatCompletionStream, chat_completions, join_chunks
+from chatlab.display import transcript_html, view
+from chatlab.messages import Message, assistant, system, user, validate
+from chatlab.model import ChatModel
+
+__all__ = ["Conversation"]
+
+
+class Conversation:
+    """A chat with memory: it keeps the messages and sends all of them each time.
+
+    `messages` is the history, a plain list that may be read and changed. The settings (`temperature`, `top_p`, `seed`,
+    `max_completion_tokens`, named as in `chat_completions`) are attributes too, and hold from the next reply on.
+
+    >>> from chatlab.testing import ScriptedModel
+    >>> chat = Conversation(system="Be brief.", model=ScriptedModel("Hello, Ana!", "Ana."))
+    >>> chat("I am Ana.").choices[0].message.content
+    'Hello, Ana!'
+    >>> chat("What is my name?").choices[0].message.content
+    'Ana.'
+    >>> [message["role"] for message in chat.messages]
+    ['system', 'user', 'assistant', 'user', 'assistant']
+    """
+
+    def __init__(
+        self,
+        messages: Sequence[Message] = (),
+        *,
+        system: str | None = None,
+        model: ChatModel | str | Path | None = None,
+        temperature: float = 1.0,
+        top_p: float = 1.0,
+        seed: int | None = None,
+        max_completion_tokens: int | None = None,
+    ) -> None:
+        self.messages: list[Message] = validate(messages) if messages else []
+        self.model = model
+        self.temperature = temperature
+        self.top_p = top_p
+        self.seed = seed
+        self.max_completion_tokens = max_completion_tokens
+        self._stream: ChatCompletionStream | None = None
+        if system is not None:
+            self.system = system
+
+    @property
+    def system(self) -> str | None:
+        """The system message's text, or None without one; set it to change it, to None to remove it."""
+        first = self.messages[0] if self.messages else {"role": None}
+        return first["content"] if first["role"] in ("system", "developer") else None
+
+    @system.setter
+    def system(self, text: str | None) -> None:
+        rest = self.messages if self.system is None else self.messages[1:]
+        self.messages = rest if text is None else [system(text), *rest]
+
+    @overload
+    def __call__(self, text: str, *, stream: Literal[False] = ...) -> ChatCompletion: ...
+
+    @overload
+    def __call__(self, text: str, *, stream: Literal[True]) -> Iterator[ChatCompletionChunk]: ...
+
+    def __call__(self, text: str, *, stream: bool = False) -> ChatCompletion | Iterator[ChatCompletionChunk]:
+        """Say something and return the reply; with `stream=True` return its chunks as they come.
+
+        The history grows with the reply, so that one stopped midway stays as far as it came; a request that is refused
+        leaves the history as it was.
+        """
+        return self._reply([*self.messages, user(text)], stream=stream)
+
+    @overload
+    def regenerate(self, *, stream: Literal[False] = ...) -> ChatCompletion: ...
+
+    @overload
+    def regenerate(self, *, stream: Literal[True]) -> Iterator[ChatCompletionChunk]: ...
+
+    def regenerate(self, *, stream: bool = False) -> ChatCompletion | Iterator[ChatCompletionChunk]:
+        """Ask for the last reply again; a fixed `seed` or temperature 0 gives the same one.
+
+        Raises `ValueError` when nothing has been asked yet.
+        """
+        return self._reply(self.messages[: self._last("user") + 1], stream=stream)
+
+    @overload
+    def edit(self, index: int, text: str, *, stream: Literal[False] = ...) -> ChatCompletion: ...
+
+    @overload
+    def edit(self, index: int, text: str, *, stream: Literal[True]) -> Iterator[ChatCompletionChunk]: ...
+
+    def edit(self, index: int, text: str, *, stream: bool = False) -> ChatCompletion | Iterator[ChatCompletionChunk]:
+        """Change the user message at `messages[index]`, forget what came after it, and reply anew.
+
+        Raises `ValueError` when there is no user message at that index.
+        """
+        roles = dict(enumerate(message["role"] for message in self.messages))
+        if roles.get(index) != "user":
+            places = [place for place, role in roles.items() if role == "user"]
+            raise ValueError(f"messages[{index}] is not a user message. The user messages are at {places}.")
+        return self._reply([*self.messages[:index], user(text)], stream=stream)
+
+    def stop(self) -> None:
+        """Stop the reply that is streaming, if any, within a token; may be called from another thread."""
+        if self._stream is not None:
+            self._stream.close()
+
+    def undo(self) -> None:
+        """Forget the last turn: the last user message and everything after it.
+
+        Raises `ValueError` when nothing has been asked yet.
+        """
+        self.messages = self.messages[: self._last("user")]
+
+    def clear(self) -> None:
+        """Forget every turn; the system message stays."""
+        self.messages = self.messages[:1] if self.system is not None else []
+
+    def save(self, path: str | Path) -> Path:
+        """Write the conversation to a file, whole or not at all: `.json`, or `.md` to read; return its path.
+
+        Raises `ValueError` for another ending.
+        """
+        path = Path(path)
+        if path.suffix not in (".json", ".md"):
+            raise ValueError(f"A conversation is saved as .json or .md, not as {path.name!r}.")
+        _write_atomically(path, self.to_json() if path.suffix == ".json" else self.to_markdown())
+        return path
+
+    @classmethod
+    def load(cls, path: str | Path, *, model: ChatModel | str | Path | None = None) -> Conversation:
+        """Return the conversation that `save` wrote to a `.json` or `.md` file.
+
+        Raises `ValueError` when the file is not a saved conversation.
+        """
+        path = Path(path)
+        text = path.read_text(encoding="utf-8")
+        try:
+            saved = json.loads(text if path.suffix == ".json" else _json_of_markdown(text))
+            messages, settings = saved["messages"], saved["settings"]
+            return cls(messages, model=model, **{name: settings[name] for name in _SETTINGS})
+        except (ValueError, KeyError, TypeError) as error:
+            raise ValueError(f"{path} is not a conversation that chatlab saved: {error}") from error
+
+    def to_json(self) -> str:
+        """Return the messages and settings as JSON."""
+        settings = {name: getattr(self, name) for name in _SETTINGS}
+        return json.dumps({"messages": self.messages, "settings": settings}, ensure_ascii=False, indent=2) + "\n"
+
+    def to_markdown(self) -> str:
+        """Return the conversation as Markdown for people, with its JSON in a comment at the end for `load`."""
+        turns = "".join(f"**{message['role']}**\n\n{message['content']}\n\n" for message in self.messages)
+        # A comment may not hold "--"; in JSON that can only stand in a string, where an escape means the same.
+        data = self.to_json().replace("--", r"-\u002d").rstrip()
+        return f"{turns}{_COMMENT}{data}\n-->\n"
+
+    def __repr__(self) -> str:
+        turns = sum(message["role"] == "user" for message in self.messages)
+        return f"Conversation({turns} turn{'' if turns == 1 else 's'}, {len(self.messages)} messages)"
+
+    def _repr_html_(self) -> str:
+        return view(transcript_html(self.messages) or '<span class="chatlab-note">No messages yet.</span>')
+
+    def _reply(self, messages: list[Message], *, stream: bool) -> ChatCompletion | Iterator[ChatCompletionChunk]:
+        self._stream = chat_completions(
+            messages,
+            self.model,
+            temperature=self.temperature,
+            top_p=self.top_p,
+            seed=self.seed,
+            max_completion_tokens=self.max_completion_tokens,
+            stream=True,
+            stream_options={"include_usage": True},
+        )
+        chunks = self._remembered(messages, self._stream)
+        return chunks if stream else join_chunks(chunks)
+
+    def _remembered(
+        self, messages: list[Message], chunks: Iterable[ChatCompletionChunk]
+    ) -> Iterator[ChatCompletionChunk]:
+        """Pass the chunks on and let the history grow with them."""
+        self.messages = messages
+        reply = assistant("")
+        for chunk in chunks:
+            text = "".join(choice.delta.content or "" for choice in chunk.choices)
+            if text and not reply["content"]:
+                self.messages.append(reply)
+            reply["content"] += text
+            yield chunk
+
+    def _last(self, role: str) -> int:
+        """Return the index of the role's last message."""
+        for index in reversed(range(len(self.messages))):
+            if self.messages[index]["role"] == role:
+                return index
+        raise ValueError("Nothing has been asked yet.")
+
+
+_SETTINGS = ("temperature", "top_p", "seed", "max_completion_tokens")
+_COMMENT = "<!-- chatlab conversation\n"
+
+
+def _json_of_markdown(text: str) -> str:
+    _, comment, after = text.rpartition(_COMMENT)
+    if not comment:
+        raise ValueError("it has no chatlab comment at its end")
+    return after.partition("\n-->")[0]
+
+
+def _write_atomically(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(text)
+        os.replace(temporary, path)
+    except BaseException:
+        os.unlink(temporary)
+        raise

@@ -1,0 +1,100 @@
+"""Display: how chatlab's objects look in a notebook.
+
+In: text that a model or a person wrote. Out: HTML in one style, every piece of that text escaped. Knows nothing of what
+the objects mean, apart from the client library's reply, which cannot show itself.
+"""
+
+from __future__ import annotations
+
+import html
+import sys
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from openai.types.chat import ChatCompletion
+
+__all__ = ["STYLE", "control_token_html", "escape", "register", "transcript_html", "view"]
+
+# Text and background colours come from JupyterLab's theme where there is one, so that light and dark both work.
+STYLE = """
+<style>
+.chatlab { font-family: var(--jp-ui-font-family, system-ui, sans-serif); font-size: 14px; line-height: 1.5;
+  color: var(--jp-ui-font-color1, #1b1b1b); border: 1px solid var(--jp-border-color1, #bbb); border-radius: 6px;
+  padding: 8px 12px; max-width: 60em; overflow-wrap: anywhere; }
+.chatlab-prompt { font-family: var(--jp-code-font-family, monospace); white-space: pre-wrap; }
+/* Reversed columns keep a long transcript scrolled to its newest line. */
+.chatlab-log { display: flex; flex-direction: column-reverse; min-height: 8em; max-height: 26em; overflow-y: auto;
+  resize: vertical; }
+.chatlab-text { white-space: pre-wrap; }
+.chatlab-message { margin: 6px 0; padding: 4px 10px; border-left: 4px solid; }
+.chatlab-message.user { border-color: #1f77b4; }
+.chatlab-message.assistant { border-color: #2ca02c; }
+.chatlab-message.system, .chatlab-message.developer { border-color: #9467bd; border-left-style: dashed; }
+.chatlab-message.tool { border-color: #7f7f7f; border-left-style: dotted; }
+.chatlab-role { font-weight: 600; margin-right: 8px; }
+.chatlab-note { opacity: 0.8; font-size: 12px; }
+.chatlab-control { border: 1px solid; border-radius: 4px; padding: 0 3px; font-size: 12px; }
+.chatlab-forged { border-style: dashed; text-decoration: line-through; }
+</style>
+"""
+
+
+def escape(text: str) -> str:
+    """Return the text with everything that HTML would read as markup made harmless.
+
+    >>> escape("<b onclick='x'>")
+    '&lt;b onclick=&#x27;x&#x27;&gt;'
+    """
+    return html.escape(text, quote=True)
+
+
+def view(inner_html: str, *, css_class: str = "") -> str:
+    """Return the frame that every view shares, around HTML that is already safe."""
+    return f'{STYLE}<div class="chatlab {css_class}">{inner_html}</div>'
+
+
+def control_token_html(token: str, *, forged: bool = False) -> str:
+    """Return a control token as a small tag; a forged one, read as ordinary text, is struck through and says so.
+
+    >>> control_token_html("<|im_end|>")
+    '<span class="chatlab-control" title="control token">&lt;|im_end|&gt;</span>'
+    """
+    css_class = "chatlab-control chatlab-forged" if forged else "chatlab-control"
+    title = "typed into a message: read as ordinary text" if forged else "control token"
+    return f'<span class="{css_class}" title="{title}">{escape(token)}</span>'
+
+
+def transcript_html(messages: list[dict[str, str]]) -> str:
+    """Return messages as a list of turns, the role in words; all text is escaped."""
+    return "".join(
+        f'<div class="chatlab-message {escape(message["role"])}"><span class="chatlab-role">{escape(message["role"])}'
+        f'</span><span class="chatlab-text">{escape(message["content"])}</span></div>'
+        for message in messages
+    )
+
+
+def completion_html(completion: ChatCompletion) -> str:
+    """Return a reply as HTML: each choice's text with its finish reason, then the counts of tokens."""
+    turns = []
+    for choice in completion.choices:
+        turns.append(transcript_html([{"role": choice.message.role, "content": choice.message.content or ""}]))
+        turns.append(f'<div class="chatlab-note">finish_reason: {escape(choice.finish_reason)}</div>')
+    usage = completion.usage
+    if usage:
+        turns.append(
+            f'<div class="chatlab-note">{escape(completion.model)}: {usage.prompt_tokens} prompt tokens + '
+            f"{usage.completion_tokens} completion tokens = {usage.total_tokens}</div>"
+        )
+    return view("".join(turns))
+
+
+def register() -> None:
+    """Teach a running IPython to show the client library's `ChatCompletion` as a reply, not as one long line."""
+    if "IPython" not in sys.modules:
+        return
+    from IPython import get_ipython
+
+    shell = get_ipython()
+    if shell is not None:
+        formatter = shell.display_formatter.formatters["text/html"]
+        formatter.for_type_by_name("openai.types.chat.chat_completion", "ChatCompletion", completion_html)

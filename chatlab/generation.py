@@ -1,0 +1,213 @@
+"""Generation: one token after another until the reply is complete.
+
+In: a prompt, a model, settings. Out: a generator of `Step`s, each with the token chosen, its probability, what else was
+likely, and the text that is now certain. Knows nothing of messages or HTTP.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from chatlab.errors import ContextLengthError
+from chatlab.model import ChatModel, resolve
+from chatlab.sampling import SamplingParams, process_logits, sample
+from chatlab.tokens import Detokenizer, decode, encode
+
+__all__ = ["Prefill", "Step", "StopStrings", "generate", "generate_steps", "prefill"]
+
+PREFILL_CHUNK = 256  # tokens read at a time: between two chunks a long prompt can be interrupted
+
+
+@dataclass(frozen=True)
+class Step:
+    """One token of a reply.
+
+    `token` is what the token looks like alone, `text` what the reply gained by it: nothing while a character is half
+    done or while the text may still become a stop string. `offset` is how many characters of the reply came before.
+    `probability` (0–1) and `alternatives` (token id → probability, likeliest first) are the model's own, before
+    temperature and the like. `seconds` is the time the step took. `finish_reason` is None until the last step.
+    """
+
+    token_id: int
+    token: str
+    text: str
+    offset: int
+    probability: float
+    alternatives: Mapping[int, float]
+    seconds: float
+    finish_reason: Literal["stop", "length"] | None = None
+
+
+@dataclass
+class Prefill:
+    """A prompt that the model has read: its ids, the logits [vocab_size] after it, and the cache to go on from."""
+
+    input_ids: list[int]
+    logits: Tensor
+    past_key_values: Any
+
+
+class StopStrings:
+    """Find the first stop string in a text that arrives piece by piece, and never let a part of one through.
+
+    >>> stop = StopStrings(["END"])
+    >>> [stop.push("The E"), stop.push("N"), stop.push("ergy EN"), stop.push("D and more")]
+    ['The ', '', 'ENergy ', '']
+    >>> stop.found
+    True
+    """
+
+    def __init__(self, strings: Sequence[str]) -> None:
+        self.strings = [string for string in strings if string]
+        self.found = False
+        self._held = ""
+
+    def push(self, text: str) -> str:
+        """Take the next piece and return the text that is certain not to belong to a stop string."""
+        if self.found:
+            return ""
+        held = self._held + text
+        starts = {string: held.find(string) for string in self.strings if string in held}
+        if starts:
+            # Of several, the one complete first: so the result does not depend on how the text was cut into pieces.
+            first = min(starts, key=lambda string: (starts[string] + len(string), starts[string]))
+            self.found, self._held = True, ""
+            return held[: starts[first]]
+        keep = max((_overlap(held, string) for string in self.strings), default=0)
+        self._held = held[len(held) - keep :]
+        return held[: len(held) - keep]
+
+    def flush(self) -> str:
+        """Return what was held back, now that no more text comes."""
+        held, self._held = self._held, ""
+        return held
+
+
+def _overlap(text: str, string: str) -> int:
+    """Return the length of the longest end of the text that begins the string."""
+    return next(
+        (length for length in range(min(len(text), len(string) - 1), 0, -1) if string.startswith(text[-length:])),
+        0,
+    )
+
+
+def generate(
+    prompt: str,
+    *,
+    model: ChatModel | str | Path | None = None,
+    temperature: float = 1.0,
+    top_p: float = 1.0,
+    top_k: int = 0,
+    min_p: float = 0.0,
+    max_tokens: int | None = None,
+    stop: Sequence[str] = (),
+    seed: int | None = None,
+    top_logprobs: int = 5,
+) -> Iterator[Step]:
+    """Yield the steps of the reply to a prompt, one per token, as the model makes them.
+
+    `max_tokens` None means until the model ends the reply or its context is full; `seed` None a new one each time.
+    Raises `ContextLengthError` when the prompt leaves no room.
+
+    >>> from chatlab.testing import ScriptedModel
+    >>> [step.text for step in generate("Hi", model=ScriptedModel("Hey!"), temperature=0)]
+    ['H', 'e', 'y', '!', '']
+    """
+    model = resolve(model)
+    params = SamplingParams(temperature=temperature, top_p=top_p, top_k=top_k, min_p=min_p)
+    read = prefill(model, encode(prompt, model=model))
+    yield from generate_steps(
+        model, read, params=params, max_tokens=max_tokens, stop=stop, seed=seed, top_logprobs=top_logprobs
+    )
+
+
+def prefill(model: ChatModel, input_ids: list[int], *, interrupted: Callable[[], bool] = lambda: False) -> Prefill:
+    """Let the model read the prompt, chunk by chunk; `interrupted` is asked between two chunks.
+
+    Raises `ContextLengthError` when the prompt leaves no room for a reply, `InterruptedError` when interrupted.
+    """
+    if len(input_ids) >= model.context_length:
+        raise ContextLengthError(
+            f"The prompt has {len(input_ids)} tokens, but {model.name} can hold {model.context_length} for prompt and "
+            "reply together. Shorten the messages, or drop the oldest.",
+            param="messages",
+        )
+    past_key_values = None
+    for start in range(0, len(input_ids), PREFILL_CHUNK):
+        if interrupted():
+            raise InterruptedError("The reply was stopped before its first token.")
+        chunk = input_ids[start : start + PREFILL_CHUNK]
+        logits, past_key_values = model.next_token_logits(chunk, past_key_values)
+    return Prefill(input_ids, logits, past_key_values)
+
+
+def generate_steps(
+    model: ChatModel,
+    read: Prefill,
+    *,
+    params: SamplingParams,
+    max_tokens: int | None = None,
+    stop: Sequence[str] = (),
+    seed: int | None = None,
+    top_logprobs: int = 0,
+) -> Iterator[Step]:
+    """Yield the steps of one reply to a prompt the model has read; extends the prompt's cache in place.
+
+    The loop that everything else stands on: logits → settings → one token → text → the logits after it.
+    """
+    room = model.context_length - len(read.input_ids)
+    limit = room if max_tokens is None else min(max_tokens, room)
+    dice = random.Random(seed)
+    detokenizer, stop_strings = Detokenizer(model.tokenizer), StopStrings(stop)
+    logits, past_key_values = read.logits, read.past_key_values
+    reply_ids: list[int] = []
+    offset = 0
+    started = time.perf_counter()
+    for number in range(1, limit + 1):
+        scores = process_logits(logits, params, prompt_ids=read.input_ids, reply_ids=reply_ids)
+        token_id = sample(scores, temperature=params.temperature, random_number=dice.random())
+        probability, alternatives = _look(logits, token_id, top_logprobs)
+        ended = token_id in model.end_token_ids
+        piece = detokenizer.flush() if ended else detokenizer.decode(token_id)
+        if number == limit and not ended:
+            piece += detokenizer.flush()
+        text = stop_strings.push(piece)
+        finish_reason: Literal["stop", "length"] | None = None
+        if ended or stop_strings.found:
+            finish_reason = "stop"
+        elif number == limit:
+            finish_reason = "length"
+        if finish_reason:
+            text += stop_strings.flush()
+        yield Step(
+            token_id,
+            decode([token_id], model=model),
+            text,
+            offset,
+            probability,
+            alternatives,
+            time.perf_counter() - started,
+            finish_reason,
+        )
+        if finish_reason:
+            return
+        offset += len(piece)
+        started = time.perf_counter()
+        reply_ids.append(token_id)
+        logits, past_key_values = model.next_token_logits([token_id], past_key_values)
+
+
+def _look(logits: Tensor, token_id: int, top_logprobs: int) -> tuple[float, dict[int, float]]:
+    """Return the model's own probability of the token, and those of the likeliest ones."""
+    probabilities = torch.softmax(logits, dim=-1)  # [vocab_size]
+    top = torch.topk(probabilities, top_logprobs)
+    alternatives = dict(zip(top.indices.tolist(), top.values.tolist(), strict=True))
+    return float(probabilities[token_id]), alternatives

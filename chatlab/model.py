@@ -1,0 +1,247 @@
+"""The model: token ids in, the logits of the next token out.
+
+In: a name (nothing for the default model, a hub id, a folder, a GGUF file). Out: a `ChatModel`: tokenizer, chat
+template, limits, and `next_token_logits` with a key-value cache that the caller keeps. Knows nothing of messages or
+OpenAI's shapes.
+"""
+
+from __future__ import annotations
+
+import copy
+import threading
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from tokenizers import Tokenizer
+from torch import Tensor
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    DynamicCache,
+    PreTrainedModel,
+    PreTrainedTokenizerFast,
+)
+from transformers.utils import logging as transformers_logging
+
+from chatlab.errors import ModelFilesError, ModelNotFoundError
+from chatlab.weights.conversion import converted
+from chatlab.weights.download import DEFAULT_MODEL, fetch
+from chatlab.weights.home import home
+
+__all__ = ["ChatModel", "TransformersModel", "load", "resolve"]
+
+
+class ChatModel(ABC):
+    """A language model that can chat: a tokenizer with a chat template, and logits for the next token.
+
+    `name` is what a response calls it, `context_length` the most tokens that prompt and reply may have together,
+    `end_token_ids` the tokens that end a reply.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        tokenizer: PreTrainedTokenizerFast,
+        context_length: int,
+        end_token_ids: Sequence[int],
+    ) -> None:
+        self.name = name
+        self.tokenizer = tokenizer
+        self.context_length = context_length
+        self.end_token_ids = tuple(end_token_ids)
+
+    @abstractmethod
+    def next_token_logits(self, input_ids: Sequence[int], past_key_values: Any = None) -> tuple[Tensor, Any]:
+        """Read more tokens and return the logits of the one that follows: float32 [vocab_size], on the CPU.
+
+        `past_key_values` is the cache that an earlier call returned, or None to start afresh; the call extends it in
+        place and returns it as well.
+        """
+
+    def fork(self, past_key_values: Any) -> Any:
+        """Return a copy of the cache, so that two replies can go on from one prompt."""
+        return copy.deepcopy(past_key_values)
+
+    @property
+    @abstractmethod
+    def vocab_size(self) -> int:
+        """How many tokens the model knows, which is the length of its logits."""
+
+    @property
+    def chat_template(self) -> str | None:
+        """The Jinja template that turns messages into one prompt, or None."""
+        template: str | None = self.tokenizer.chat_template
+        return template
+
+    @cached_property
+    def control_tokens(self) -> tuple[str, ...]:
+        """The tokens that steer the model instead of being read as text, such as `<|im_end|>`; longest first."""
+        added = self.tokenizer.added_tokens_decoder.values()
+        return tuple(sorted((token.content for token in added if token.special), key=len, reverse=True))
+
+    @cached_property
+    def plain_text_tokenizer(self) -> Tokenizer:
+        """A copy of the tokenizer that reads control tokens as the ordinary characters they are written with."""
+        tokenizer: Tokenizer = copy.deepcopy(self.tokenizer.backend_tokenizer)
+        tokenizer.encode_special_tokens = True
+        return tokenizer
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.name!r}, context_length={self.context_length})"
+
+
+class TransformersModel(ChatModel):
+    """A model run by Hugging Face Transformers: any architecture it knows, on CPU, CUDA or MPS."""
+
+    def __init__(self, name: str, network: PreTrainedModel, tokenizer: PreTrainedTokenizerFast) -> None:
+        config = network.config.get_text_config()
+        super().__init__(
+            name,
+            tokenizer=tokenizer,
+            context_length=getattr(config, "max_position_embeddings", None) or tokenizer.model_max_length,
+            end_token_ids=_end_token_ids(network, tokenizer),
+        )
+        self.network = network.eval()
+
+    @property
+    def vocab_size(self) -> int:
+        """How many tokens the model knows, which is the length of its logits."""
+        return int(self.network.get_output_embeddings().weight.shape[0])
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are: cpu, cuda or mps."""
+        device: torch.device = self.network.device
+        return device
+
+    @torch.inference_mode()
+    def next_token_logits(self, input_ids: Sequence[int], past_key_values: Any = None) -> tuple[Tensor, Any]:
+        """Read more tokens and return the logits of the one that follows: float32 [vocab_size], on the CPU."""
+        if past_key_values is None:
+            past_key_values = DynamicCache(config=self.network.config)
+        output = self.network(
+            input_ids=torch.tensor([list(input_ids)], device=self.device),  # [1, n]
+            past_key_values=past_key_values,
+            use_cache=True,
+            logits_to_keep=1,
+        )
+        return output.logits[0, -1].float().cpu(), output.past_key_values  # [vocab_size]
+
+
+def load(name: str | Path | None = None, *, device: str = "auto", chat_template: str | None = None) -> ChatModel:
+    """Return a model ready to chat; a second call with the same arguments returns the same object.
+
+    `name` is None for the default model (SmolLM2-135M-Instruct, downloaded once), a Hugging Face hub id such as
+    `"Qwen/Qwen2.5-0.5B-Instruct"`, a folder, or a GGUF file. `device` is "auto" (CUDA or MPS where present, else the
+    CPU) or a torch device. `chat_template` is a Jinja template for a model that has none, or in place of its own.
+
+    Only safe formats are read (safetensors, GGUF), never pickles, and no code that a model brings along is run.
+    Raises `ModelNotFoundError` for a name that leads nowhere, `ModelFilesError` for files that cannot be had or read.
+    """
+    key = (str(name) if name is not None else DEFAULT_MODEL.name, _device(device), chat_template)
+    with _loading:
+        if key not in _loaded:
+            _loaded[key] = _load(*key)
+        return _loaded[key]
+
+
+def resolve(model: ChatModel | str | Path | None) -> ChatModel:
+    """Return the model itself, or the one that a name (None: the default) leads to."""
+    return model if isinstance(model, ChatModel) else load(model)
+
+
+_loaded: dict[tuple[str, str, str | None], ChatModel] = {}
+_loading = threading.Lock()
+
+
+def _load(name: str, device: str, chat_template: str | None) -> ChatModel:
+    folder, title = _locate(name)
+    local = Path(folder).is_dir()
+    # AutoTokenizer builds some models' tokenizers from its own idea of them; a converted one is right as it is stored.
+    tokenizer_class = PreTrainedTokenizerFast if folder.startswith(str(home())) else AutoTokenizer
+    try:
+        with _quiet_transformers():
+            tokenizer = tokenizer_class.from_pretrained(folder, trust_remote_code=False)
+            network = AutoModelForCausalLM.from_pretrained(
+                folder,
+                trust_remote_code=False,
+                use_safetensors=True,
+                dtype=torch.float32 if device == "cpu" else torch.bfloat16,
+            ).to(device)
+    except (OSError, ValueError, KeyError) as error:
+        if not local:
+            raise ModelNotFoundError(
+                f"The model {name!r} is not in the local cache and could not be had from the hub: {_first_line(error)} "
+                "Check the name and the connection, or give a folder or a GGUF file; without a name you get the "
+                "default model.",
+                param="model",
+            ) from error
+        raise ModelFilesError(
+            f"The folder {folder} cannot be loaded as a chat model: {_first_line(error)} It needs config.json, "
+            "tokenizer.json and weights as safetensors; pickled weights (.bin, .pt) are never read."
+        ) from error
+    if chat_template is not None:
+        tokenizer.chat_template = chat_template
+    return TransformersModel(title, network, tokenizer)
+
+
+def _locate(name: str) -> tuple[str, str]:
+    """Return the folder or hub id to load from, and the model's name."""
+    path = Path(name).expanduser()
+    if name.lower() == DEFAULT_MODEL.name.lower():
+        return str(converted(fetch())), DEFAULT_MODEL.name
+    if path.is_file() and path.suffix == ".gguf":
+        return str(converted(path)), path.stem
+    if path.is_file():
+        raise ModelFilesError(f"{path} is not a GGUF file. Give a GGUF file, or a folder with safetensors.")
+    if path.is_dir():
+        weights = sorted(path.glob("*.gguf"))
+        if len(weights) == 1 and not (path / "config.json").exists():
+            return str(converted(weights[0])), weights[0].stem
+        return str(path), path.resolve().name
+    if name.count("/") == 1 and not name.startswith((".", "/", "~")):
+        return name, name
+    raise ModelNotFoundError(
+        f"There is no model {name!r} here. Give None for {DEFAULT_MODEL.name}, a hub id such as 'owner/model', "
+        "a folder, or a GGUF file.",
+        param="model",
+    )
+
+
+def _device(device: str) -> str:
+    if device != "auto":
+        return device
+    if torch.cuda.is_available():
+        return "cuda"
+    return "mps" if torch.backends.mps.is_available() else "cpu"
+
+
+def _end_token_ids(network: PreTrainedModel, tokenizer: PreTrainedTokenizerFast) -> list[int]:
+    """Return every token that ends a reply: those the model declares, and the tokenizer's end of sequence."""
+    declared = network.generation_config.eos_token_id if network.generation_config else None
+    ids = declared if isinstance(declared, list) else [declared]
+    return list(dict.fromkeys(token_id for token_id in [*ids, tokenizer.eos_token_id] if token_id is not None))
+
+
+@contextmanager
+def _quiet_transformers() -> Iterator[None]:
+    """Silence Transformers' own progress bars and advice while a model loads, and restore them."""
+    verbosity, bar = transformers_logging.get_verbosity(), transformers_logging.is_progress_bar_enabled()
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        transformers_logging.set_verbosity(verbosity)
+        if bar:
+            transformers_logging.enable_progress_bar()
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().split("\n")[0]

@@ -1,0 +1,76 @@
+"""What several test files share: the real model, tiny random ones, a scripted one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from transformers import (
+    GPT2Config,
+    GPT2LMHeadModel,
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedModel,
+    Qwen2Config,
+    Qwen2ForCausalLM,
+)
+
+import chatlab
+from chatlab.model import ChatModel, TransformersModel
+from chatlab.testing import byte_tokenizer
+
+TINY_VOCABULARY = 258  # the bytes and two control tokens of chatlab.testing.byte_tokenizer
+
+
+def _tiny_llama() -> PreTrainedModel:
+    return LlamaForCausalLM(
+        LlamaConfig(
+            vocab_size=TINY_VOCABULARY,
+            hidden_size=32,
+            intermediate_size=64,
+            num_hidden_layers=2,
+            num_attention_heads=4,
+            num_key_value_heads=2,
+            max_position_embeddings=512,
+        )
+    )
+
+
+def _tiny_qwen2() -> PreTrainedModel:
+    return Qwen2ForCausalLM(
+        Qwen2Config(
+            vocab_size=TINY_VOCABULARY,
+            hidden_size=32,
+            intermediate_size=64,
+            num_hidden_layers=2,
+            num_attention_heads=4,
+            num_key_value_heads=2,
+            max_position_embeddings=512,
+        )
+    )
+
+
+def _tiny_gpt2() -> PreTrainedModel:
+    return GPT2LMHeadModel(GPT2Config(vocab_size=TINY_VOCABULARY, n_embd=32, n_layer=2, n_head=4, n_positions=512))
+
+
+TINY: dict[str, Callable[[], PreTrainedModel]] = {"llama": _tiny_llama, "qwen2": _tiny_qwen2, "gpt2": _tiny_gpt2}
+
+
+@pytest.fixture(scope="session")
+def model() -> ChatModel:
+    """The real default model."""
+    return chatlab.load()
+
+
+@pytest.fixture(scope="session", params=TINY)
+def tiny_model(request: pytest.FixtureRequest) -> TransformersModel:
+    """A tiny random model of each of three architectures, over the byte tokenizer."""
+    torch.manual_seed(0)
+    network = TINY[request.param]()
+    network.generation_config.eos_token_id = 257
+    # Random weights of the default size make all tokens equally likely; larger ones give each prompt an opinion.
+    for parameter in network.parameters():
+        parameter.data.mul_(5)
+    return TransformersModel(request.param, network, byte_tokenizer())

@@ -1,0 +1,147 @@
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from chatlab import BadRequestError, Conversation, assistant, system, user
+from chatlab.testing import ScriptedModel
+
+
+def test_every_request_holds_the_whole_history():
+    model = ScriptedModel("Hello, Ana!", "Ana.")
+    chat = Conversation(system="Be brief.", model=model)
+    chat("I am Ana.")
+    chat("What is my name?")
+    assert "I am Ana." in model.prompts[1] and "Hello, Ana!" in model.prompts[1]
+    assert chat.messages == [
+        system("Be brief."),
+        user("I am Ana."),
+        assistant("Hello, Ana!"),
+        user("What is my name?"),
+        assistant("Ana."),
+    ]
+
+
+def test_streamed_reply_grows_in_the_history():
+    chat = Conversation(model=ScriptedModel("Hey"))
+    seen = [chat.messages[-1]["content"] for _ in chat("Hi", stream=True)]
+    assert seen[:4] == ["Hi", "H", "He", "Hey"]
+    assert chat.messages == [user("Hi"), assistant("Hey")]
+
+
+def test_stopped_reply_stays_as_far_as_it_came():
+    chat = Conversation(model=ScriptedModel("Hello!"))
+    for chunk in chat("Hi", stream=True):
+        if chunk.choices[0].delta.content == "e":
+            chat.stop()
+    assert chat.messages == [user("Hi"), assistant("He")]
+
+
+def test_stream_that_is_never_read_changes_nothing():
+    chat = Conversation(model=ScriptedModel("Hello!"))
+    chat("Hi", stream=True)
+    assert chat.messages == []
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_refused_request_leaves_the_history_as_it_was(stream):
+    chat = Conversation([user("a"), assistant("b")], model=ScriptedModel("x", context_length=40))
+    with pytest.raises(BadRequestError):
+        chat("y" * 100, stream=stream)
+    assert chat.messages == [user("a"), assistant("b")]
+
+
+def test_regenerate_replaces_the_last_reply():
+    chat = Conversation(model=ScriptedModel("one", "two"))
+    chat("Hi")
+    assert chat.regenerate().choices[0].message.content == "two"
+    assert chat.messages == [user("Hi"), assistant("two")]
+
+
+def test_edit_forgets_what_came_after():
+    chat = Conversation(system="s", model=ScriptedModel("one", "two", "three"))
+    chat("first")
+    chat("second")
+    chat.edit(1, "FIRST")
+    assert chat.messages == [system("s"), user("FIRST"), assistant("three")]
+    with pytest.raises(ValueError, match=r"messages\[2\] is not a user message. The user messages are at \[1\]"):
+        chat.edit(2, "x")
+
+
+def test_undo_and_clear():
+    chat = Conversation(system="s", model=ScriptedModel("one", "two"))
+    chat("first")
+    chat("second")
+    chat.undo()
+    assert chat.messages == [system("s"), user("first"), assistant("one")]
+    chat.clear()
+    assert chat.messages == [system("s")]
+    for nothing_to_do in (chat.undo, chat.regenerate):
+        with pytest.raises(ValueError, match="Nothing has been asked yet"):
+            nothing_to_do()
+
+
+def test_system_message_can_be_changed_and_removed():
+    chat = Conversation([user("u")], system="one")
+    chat.system = "two"
+    assert chat.messages == [system("two"), user("u")]
+    chat.system = None
+    assert chat.messages == [user("u")] and chat.system is None
+
+
+def test_settings_hold_for_the_next_reply():
+    chat = Conversation(model=ScriptedModel("Hello!"), max_completion_tokens=2)
+    assert chat("Hi").choices[0].message.content == "He"
+    chat.max_completion_tokens = 3
+    assert chat.regenerate().choices[0].message.content == "Hel"
+
+
+@given(
+    text=st.text(),
+    reply=st.text() | st.sampled_from(["-->", "<!-- chatlab conversation\n{", "\\u002d--", "```\n**user**"]),
+)
+@pytest.mark.parametrize("ending", [".json", ".md"])
+def test_saved_conversation_loads_the_same(tmp_path_factory, ending, text, reply):
+    path = tmp_path_factory.getbasetemp() / f"chat{ending}"
+    chat = Conversation([system("s"), user(text), assistant(reply)], temperature=0.5, seed=3, max_completion_tokens=9)
+    chat.save(path)
+    loaded = Conversation.load(path)
+    assert loaded.messages == chat.messages
+    assert (loaded.temperature, loaded.top_p, loaded.seed, loaded.max_completion_tokens) == (0.5, 1.0, 3, 9)
+
+
+def test_markdown_is_for_people():
+    chat = Conversation([user("Hello?"), assistant("Hi -- there")])
+    assert chat.to_markdown().startswith("**user**\n\nHello?\n\n**assistant**\n\nHi -- there\n\n<!-- chatlab")
+    assert chat.to_markdown().count("--") == 3, "only the reply and the comment's own marks"
+
+
+def test_save_is_whole_or_not_at_all(tmp_path, monkeypatch):
+    path = tmp_path / "chat.json"
+    Conversation([user("old")]).save(path)
+    monkeypatch.setattr("os.replace", lambda *_: (_ for _ in ()).throw(OSError("disk full")))
+    with pytest.raises(OSError, match="disk full"):
+        Conversation([user("new")]).save(path)
+    assert json.loads(path.read_text())["messages"] == [user("old")]
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("text", ["", "{}", "[]", '{"messages": 5, "settings": {}}', '{"messages": []}'])
+def test_load_says_when_a_file_is_no_conversation(tmp_path, text):
+    for name in ("chat.json", "chat.md"):
+        (tmp_path / name).write_text(text)
+        with pytest.raises(ValueError, match="is not a conversation that chatlab saved"):
+            Conversation.load(tmp_path / name)
+
+
+def test_other_endings_are_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"as \.json or \.md, not as 'chat.txt'"):
+        Conversation().save(tmp_path / "chat.txt")
+
+
+def test_shows_itself_escaped():
+    chat = Conversation([user("<img src=x onerror=alert(1)>"), assistant("<b>")])
+    assert repr(chat) == "Conversation(1 turn, 2 messages)"
+    assert "<img" not in chat._repr_html_() and "&lt;img" in chat._repr_html_()
+    assert "No messages yet" in Conversation()._repr_html_()
