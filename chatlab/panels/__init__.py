@@ -1,0 +1,8 @@
+"""Panels: ipywidgets over everything else, for a notebook.
+
+Each panel is a view on Python state that can be read, driven and tested without a browser.
+"""
+
+from chatlab.panels.chat import ChatPanel
+
+__all__ = ["ChatPanel"]
