@@ -1,0 +1,5 @@
+"""Run the command line with `python -m chatlab`."""
+
+from chatlab.cli import main
+
+main()

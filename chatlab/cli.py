@@ -1,0 +1,249 @@
+"""The command line: `chatlab lab`, `chatlab chat`, `chatlab models`.
+
+In: what is typed in a terminal. Out: calls of the same functions a notebook uses. Knows nothing of its own, and imports
+PyTorch only when a command needs a model.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+import chatlab
+
+if TYPE_CHECKING:
+    from chatlab.conversation import Conversation
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    help="Learn how chat completions really work, on a real chat model on your own laptop.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+models_app = typer.Typer(help="List, fetch, locate and remove models. Alone: list.")
+app.add_typer(models_app, name="models")
+
+HELP = """\
+/system TEXT     change the system message (no text: remove it)
+/again           ask for the last reply again
+/undo            forget the last turn
+/save FILE       save the conversation (.json or .md)
+/exit            leave (Ctrl-D does too); Ctrl-C stops a reply"""
+
+
+def main() -> None:
+    """Run the command line; an error of chatlab's own is told in plain words, without a traceback."""
+    try:
+        app()
+    except Exception as error:
+        # Importing the errors brings the client library; only a failing command pays for that.
+        from chatlab.errors import ChatlabError
+
+        if not isinstance(error, ChatlabError):
+            raise
+        print(f"Error: {error}", file=sys.stderr)
+        raise SystemExit(1) from None
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(f"chatlab {chatlab.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")] = (
+        False
+    ),
+) -> None:
+    pass
+
+
+@app.command()
+def lab(
+    folder: Annotated[
+        Path | None,
+        typer.Option(
+            help="Where your lessons are; by default the checkout you are in, else a folder 'chatlab' at home."
+        ),
+    ] = None,
+    port: Annotated[int | None, typer.Option(help="The port of the lab; the next free one if it is taken.")] = None,
+    browser: Annotated[bool, typer.Option(help="Open the browser.")] = True,
+) -> None:
+    """Fetch the model if need be, and open JupyterLab on the lessons."""
+    from chatlab import course
+    from chatlab.errors import ModelFilesError
+    from chatlab.lab import open_lab
+
+    own = folder or course.checkout() or Path.home() / "chatlab"
+    if folder or course.checkout() is None:
+        copied = course.copy_course(own)
+        print(f"Lessons: {own} ({len(copied.written)} files written)")
+        if copied.kept:
+            print(f"Kept as you changed them: {', '.join(copied.kept)}")
+    try:
+        _prepare_default_model()
+    except ModelFilesError as error:
+        print(f"Warning: {error}\nThe lab opens all the same; the lessons need the model to run.", file=sys.stderr)
+    open_lab(own, port=port, browser=browser)
+
+
+@app.command()
+def chat(
+    prompt: Annotated[str | None, typer.Argument(help="What to say; without it a conversation starts.")] = None,
+    system: Annotated[str | None, typer.Option(help="The system message.")] = None,
+    temperature: Annotated[float, typer.Option(help="0 to 2; 0 always takes the likeliest token.")] = 1.0,
+    top_p: Annotated[float, typer.Option(help="Keep the likeliest tokens up to this probability.")] = 1.0,
+    seed: Annotated[int | None, typer.Option(help="The same seed gives the same reply.")] = None,
+    max_completion_tokens: Annotated[int | None, typer.Option(help="The most tokens a reply may have.")] = None,
+    model: Annotated[
+        str | None, typer.Option(help="A hub id, a folder or a GGUF file; default: the one at hand.")
+    ] = None,
+    json: Annotated[
+        bool, typer.Option("--json", help="Print the whole response as JSON (with a prompt only).")
+    ] = False,
+) -> None:
+    """Chat with the model: one question, or a conversation."""
+    from chatlab.conversation import Conversation
+
+    if json and prompt is None:
+        raise typer.BadParameter("--json needs a prompt: chatlab chat 'Hello!' --json")
+    conversation = Conversation(
+        system=system,
+        model=model,
+        temperature=temperature,
+        top_p=top_p,
+        seed=seed,
+        max_completion_tokens=max_completion_tokens,
+    )
+    if prompt is None:
+        _converse(conversation)
+    elif json:
+        print(conversation(prompt).model_dump_json(indent=2, exclude_unset=True))
+    else:
+        _say(conversation, prompt)
+
+
+@models_app.callback(invoke_without_command=True)
+def _models(context: typer.Context) -> None:
+    if context.invoked_subcommand is None:
+        models_list()
+
+
+@models_app.command("list")
+def models_list() -> None:
+    """List the models in chatlab's cache folder."""
+    from chatlab.weights.home import home
+    from chatlab.weights.inventory import stored_models
+
+    stored = stored_models()
+    print(f"In {home()}:")
+    for each in stored:
+        print(f"  {each.name:<48} {each.kind:<10} {each.size / 1e6:7.0f} MB")
+    if not stored:
+        print("  nothing yet: `chatlab models fetch` gets the default model")
+
+
+@models_app.command("fetch")
+def models_fetch(
+    name: Annotated[str | None, typer.Argument(help="A hub id or a GGUF file; without it the default model.")] = None,
+) -> None:
+    """Download a model and get it ready, so that later loads are quick and need no network."""
+    if name is None:
+        _prepare_default_model()
+        return
+    print(f"{chatlab.load(name).name} is ready.")
+
+
+@models_app.command("path")
+def models_path() -> None:
+    """Print the folder with the default model's files; fetches it if need be."""
+    from chatlab.weights.conversion import converted
+    from chatlab.weights.download import fetch
+
+    print(converted(fetch()))
+
+
+@models_app.command("remove")
+def models_remove(name: Annotated[str, typer.Argument(help="A name that `chatlab models` lists.")]) -> None:
+    """Delete a model from chatlab's cache folder."""
+    from chatlab.weights.inventory import remove, stored_models
+
+    try:
+        freed = remove(name)
+    except KeyError:
+        known = ", ".join(model.name for model in stored_models()) or "none"
+        raise typer.BadParameter(f"There is no model {name!r} in the cache folder. There is: {known}.") from None
+    print(f"Removed {name}: {freed / 1e6:.0f} MB freed.")
+
+
+def _prepare_default_model() -> None:
+    from chatlab.weights.conversion import converted
+    from chatlab.weights.download import DEFAULT_MODEL, fetch
+
+    converted(fetch())
+    print(f"{DEFAULT_MODEL.name} is ready.")
+
+
+def _converse(conversation: Conversation) -> None:
+    """Read lines and answer them until the end of input or /exit."""
+    import contextlib
+
+    with contextlib.suppress(ImportError):  # line editing and history, where the platform has it
+        import readline  # noqa: F401
+    print("Chat with the model. /help lists the commands, Ctrl-D leaves.")
+    while True:
+        try:
+            line = input("you> ").strip()
+        except KeyboardInterrupt:
+            print("\n(Ctrl-D or /exit leaves.)")
+            continue
+        except EOFError:
+            print()
+            return
+        if line == "/exit":
+            return
+        if line:
+            _answer(conversation, line)
+
+
+def _answer(conversation: Conversation, line: str) -> None:
+    """Carry out a command, or say the line to the model; what is refused is told and changes nothing."""
+    from chatlab.errors import ChatlabError
+
+    command, _, argument = line.partition(" ")
+    try:
+        if command == "/system":
+            conversation.system = argument or None
+        elif command == "/again":
+            _stream(conversation.regenerate(stream=True))
+        elif command == "/undo":
+            conversation.undo()
+        elif command == "/save":
+            print(f"Saved: {conversation.save(argument)}")
+        elif command.startswith("/"):
+            print(HELP)
+        else:
+            _say(conversation, line)
+    except KeyboardInterrupt:
+        print(" (stopped)")
+    except (ChatlabError, ValueError, OSError) as error:
+        print(f"Error: {error}", file=sys.stderr)
+
+
+def _say(conversation: Conversation, text: str) -> None:
+    _stream(conversation(text, stream=True))
+
+
+def _stream(chunks: object) -> None:
+    """Print a reply as it comes."""
+    for chunk in chunks:  # type: ignore[attr-defined]
+        for choice in chunk.choices:
+            print(choice.delta.content or "", end="", flush=True)
+    print()

@@ -1,0 +1,107 @@
+"""The course folder: where a learner's lessons and exercises are.
+
+In: the course that comes with chatlab. Out: a folder with the learner's own copy, in which nothing the learner changed
+is ever overwritten. Knows nothing of Jupyter.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import tempfile
+from dataclasses import dataclass, field
+from pathlib import Path
+
+__all__ = ["Copied", "checkout", "copy_course", "packaged_course"]
+
+PARTS = ("notebooks", "exercises")
+RECORD = ".chatlab-course.json"  # file -> SHA-256 of the version that was copied, so that a changed file shows
+
+
+@dataclass
+class Copied:
+    """What `copy_course` did: files that were written, and files it kept because the learner had changed them."""
+
+    folder: Path
+    written: list[str] = field(default_factory=list)
+    kept: list[str] = field(default_factory=list)
+
+
+def checkout(start: Path | None = None) -> Path | None:
+    """Return the source checkout of chatlab that the folder (None: the current one) is in, or None."""
+    start = (start or Path.cwd()).resolve()
+    for folder in (start, *start.parents):
+        project = folder / "pyproject.toml"
+        if project.is_file() and (folder / "notebooks").is_dir():
+            name = re.search(r'^name *= *"chatlab-classroom"$', project.read_text(encoding="utf-8"), re.MULTILINE)
+            return folder if name else None
+    return None
+
+
+def packaged_course() -> Path:
+    """Return the folder of the lessons and exercises that were installed with chatlab.
+
+    Raises `FileNotFoundError` where they were not, as in an editable install.
+    """
+    folder = Path(__file__).parent / "course"
+    if not folder.is_dir():
+        folder = Path(__file__).parent.parent  # an editable install: the checkout itself
+    if not (folder / "notebooks").is_dir():
+        raise FileNotFoundError("The lessons are not installed. Install chatlab again: pip install chatlab-classroom.")
+    return folder
+
+
+def copy_course(folder: Path, *, source: Path | None = None) -> Copied:
+    """Copy the lessons and exercises to the learner's folder, and bring unchanged ones up to date.
+
+    A file that the learner changed is kept, even when a newer version of it exists; a file that the learner deleted is
+    written again.
+    """
+    source = source or packaged_course()
+    record = folder / RECORD
+    known = _read_record(record)
+    result = Copied(folder)
+    for path in sorted(path for part in PARTS for path in (source / part).rglob("*") if path.is_file()):
+        if ".ipynb_checkpoints" in path.parts or "__pycache__" in path.parts:
+            continue
+        name = path.relative_to(source).as_posix()
+        target = folder / name
+        newest = path.read_bytes()
+        if target.exists():
+            mine = target.read_bytes()
+            if mine == newest:
+                known[name] = _hash(newest)
+                continue
+            if _hash(mine) != known.get(name):
+                result.kept.append(name)
+                continue
+        _write(target, newest)
+        known[name] = _hash(newest)
+        result.written.append(name)
+    _write(record, json.dumps(known, indent=1, sort_keys=True).encode())
+    return result
+
+
+def _read_record(record: Path) -> dict[str, str]:
+    """Return what was copied when; a damaged record counts as empty, so that every file counts as changed."""
+    try:
+        known = json.loads(record.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return known if isinstance(known, dict) else {}
+
+
+def _hash(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def _write(path: Path, content: bytes) -> None:
+    """Write a file whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".writing-")
+    with os.fdopen(handle, "wb") as file:
+        file.write(content)
+    os.chmod(temporary, 0o644)
+    os.replace(temporary, path)
