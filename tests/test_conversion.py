@@ -27,6 +27,8 @@ from transformers import (
     PreTrainedTokenizerFast,
     Qwen2Config,
     Qwen2ForCausalLM,
+    Qwen3Config,
+    Qwen3ForCausalLM,
 )
 
 from chatlab.errors import ModelFilesError
@@ -86,7 +88,11 @@ def byte_tokens() -> list[str]:
 
 
 def tiny_model(architecture: str, *, tied: bool = True, **options: Any) -> Any:
-    classes = {"llama": (LlamaConfig, LlamaForCausalLM), "qwen2": (Qwen2Config, Qwen2ForCausalLM)}
+    classes = {
+        "llama": (LlamaConfig, LlamaForCausalLM),
+        "qwen2": (Qwen2Config, Qwen2ForCausalLM),
+        "qwen3": (Qwen3Config, Qwen3ForCausalLM),
+    }
     config_class, model_class = classes[architecture]
     config = config_class(
         vocab_size=len(byte_tokens()),
@@ -111,12 +117,12 @@ def tiny_model(architecture: str, *, tied: bool = True, **options: Any) -> Any:
 
 
 def permute(weights: np.ndarray, heads: int) -> np.ndarray:
-    """llama.cpp's convert_hf_to_gguf.py, `LlamaModel.permute`, word for word."""
-    return (
-        weights.reshape(heads, 2, weights.shape[0] // heads // 2, *weights.shape[1:])
-        .swapaxes(1, 2)
-        .reshape(weights.shape)
-    )
+    """Order the rows as llama.cpp's converter does: row i of each head beside the row half a head on."""
+    by_head = weights.reshape(heads, -1, *weights.shape[1:])
+    half = by_head.shape[1] // 2
+    side_by_side = np.empty_like(by_head)
+    side_by_side[:, 0::2], side_by_side[:, 1::2] = by_head[:, :half], by_head[:, half:]
+    return side_by_side.reshape(weights.shape)
 
 
 def write_gguf(
@@ -343,6 +349,12 @@ def test_an_output_head_and_biases_are_kept(tmp_path: Path, architecture: str, o
     assert model.config.tie_word_embeddings == options.get("tied", True)
     assert model.state_dict().keys() == original.state_dict().keys()
     torch.testing.assert_close(logits(model), logits(original), rtol=1e-5, atol=1e-5)
+
+
+def test_another_architecture_is_refused_by_name(tmp_path: Path) -> None:
+    path = write_gguf(tmp_path / "tiny.gguf", tiny_model("qwen3", head_dim=16))
+    with pytest.raises(ModelFilesError, match="qwen3"):
+        converted(path)
 
 
 def test_the_default_model_is_whole_tied_and_talks(smollm: Path, smollm_tokenizer: Any) -> None:

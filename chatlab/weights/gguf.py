@@ -80,12 +80,14 @@ def read_gguf(gguf_path: Path) -> tuple[dict[str, Any], list[gguf.ReaderTensor]]
 def save_model(gguf_path: Path, metadata: dict[str, Any], tensors: list[gguf.ReaderTensor], folder: Path) -> None:
     """Write config.json and model.safetensors for a GGUF file into a folder, in float32.
 
-    Llama and Qwen2 are read directly, tensor by tensor; any other architecture through Transformers' own GGUF
-    loader, which needs memory for the whole model. Raises ModelFilesError for an unknown tensor or setting.
+    Llama and Qwen2 are read; any other architecture is refused, because Transformers' own GGUF loader fills a tensor
+    that does not fit with random numbers and goes on. Raises ModelFilesError for an unknown tensor or setting, too.
     """
-    if metadata.get("general.architecture") not in ("llama", "qwen2"):
-        _save_with_transformers(gguf_path, folder)
-        return
+    architecture = metadata.get("general.architecture")
+    if architecture not in ("llama", "qwen2"):
+        raise ModelFilesError(
+            f"{gguf_path.name} is of architecture {architecture!r}; chatlab reads llama and qwen2. {ORIGINAL_INSTEAD}"
+        )
     config = _config(metadata, tensors, gguf_path)
     config.save_pretrained(folder)
     _write_weights(tensors, config, gguf_path, folder / "model.safetensors")
@@ -218,22 +220,3 @@ def _rows_in_order(weights: npt.NDArray[np.float32], heads: int) -> npt.NDArray[
     by_head = weights.reshape(heads, -1, 2, *weights.shape[1:])  # (heads, head_dim / 2, 2, ...)
     in_order: npt.NDArray[np.float32] = by_head.swapaxes(1, 2).reshape(weights.shape)
     return in_order
-
-
-def _save_with_transformers(gguf_path: Path, folder: Path) -> None:
-    """Let Transformers' own GGUF loader convert an architecture that is not in the table above."""
-    import torch
-    import transformers
-
-    options: dict[str, Any] = {}
-    if hasattr(transformers, "GgufConfig"):  # older versions dequantise without being asked
-        options["quantization_config"] = transformers.GgufConfig(dequantize=True)
-    try:
-        model = transformers.AutoModelForCausalLM.from_pretrained(
-            str(gguf_path.parent), gguf_file=gguf_path.name, dtype=torch.float32, **options
-        )
-    except Exception as error:  # Transformers raises whatever it stumbles over
-        raise ModelFilesError(
-            f"Neither chatlab nor Transformers can convert {gguf_path.name} ({error}). {ORIGINAL_INSTEAD}"
-        ) from error
-    model.save_pretrained(folder)
