@@ -9,7 +9,7 @@ Importing chatlab is quick: a name is loaded, and PyTorch with it, when it is fi
 
 from __future__ import annotations
 
-import importlib
+import importlib.util
 import sys
 from typing import TYPE_CHECKING
 
@@ -83,9 +83,12 @@ if TYPE_CHECKING:
 
 
 def __getattr__(name: str) -> object:
-    if name not in _HOME:
+    if name in _HOME:
+        value = getattr(importlib.import_module(f"chatlab.{_HOME[name]}"), name)
+    elif importlib.util.find_spec(f"chatlab.{name}"):  # a module, as in `chatlab.messages??`
+        value = importlib.import_module(f"chatlab.{name}")
+    else:
         raise AttributeError(f"module 'chatlab' has no attribute {name!r}")
-    value = getattr(importlib.import_module(f"chatlab.{_HOME[name]}"), name)
     globals()[name] = value
     return value
 

@@ -107,15 +107,15 @@ def generate(
     top_p: float = 1.0,
     top_k: int = 0,
     min_p: float = 0.0,
-    max_tokens: int | None = None,
+    max_completion_tokens: int | None = None,
     stop: Sequence[str] = (),
     seed: int | None = None,
     top_logprobs: int = 5,
 ) -> Iterator[Step]:
     """Yield the steps of the reply to a prompt, one per token, as the model makes them.
 
-    `max_tokens` None means until the model ends the reply or its context is full; `seed` None a new one each time.
-    Raises `ContextLengthError` when the prompt leaves no room.
+    `max_completion_tokens` None means until the model ends the reply or its context is full, `seed` None a new one
+    each time. Raises `ContextLengthError` when the prompt leaves no room.
 
     >>> from chatlab.testing import ScriptedModel
     >>> [step.text for step in generate("Hi", model=ScriptedModel("Hey!"), temperature=0)]
@@ -125,7 +125,7 @@ def generate(
     params = SamplingParams(temperature=temperature, top_p=top_p, top_k=top_k, min_p=min_p)
     read = prefill(model, encode(prompt, model=model))
     yield from generate_steps(
-        model, read, params=params, max_tokens=max_tokens, stop=stop, seed=seed, top_logprobs=top_logprobs
+        model, read, params=params, max_tokens=max_completion_tokens, stop=stop, seed=seed, top_logprobs=top_logprobs
     )
 
 

@@ -70,6 +70,9 @@ def check_request(messages: object, *, stream: bool | None = None, **options: Un
     >>> check_request([{"role": "user", "content": "Hi"}], stop="END").stop
     ('END',)
     """
+    for name in options:
+        if name not in ChatOptions.__annotations__:
+            raise BadRequestError(f"There is no parameter {name!r}.", param=name, code="unknown_parameter")
     checked = validate(messages)
     given: dict[str, Any] = {name: value for name, value in options.items() if value is not None}
     _check_flag("stream", stream)

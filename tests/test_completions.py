@@ -7,7 +7,7 @@ from openai.types.chat import ChatCompletion, ChatCompletionChunk
 import chatlab
 from chatlab import BadRequestError, ContextLengthError, ModelNotFoundError, chat_completions, system, user
 from chatlab.completions import ChatCompletionStream, join_chunks
-from chatlab.requests import ChatOptions
+from chatlab.requests import ChatOptions, check_request
 from chatlab.testing import ScriptedModel
 
 HELLO = [system("You are a helpful assistant."), user("Say hello.")]
@@ -236,6 +236,12 @@ def test_unknown_model():
         chat_completions(HELLO, "gpt-17")
     assert (caught.value.status_code, caught.value.code, caught.value.param) == (404, "model_not_found", "model")
     assert "gpt-17" in str(caught.value)
+
+
+def test_unknown_parameter_is_refused_also_where_python_does_not():
+    with pytest.raises(BadRequestError) as caught:
+        check_request(HELLO, temprature=1)
+    assert (caught.value.param, caught.value.code) == ("temprature", "unknown_parameter")
 
 
 def test_python_mistakes_are_type_errors():

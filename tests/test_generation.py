@@ -62,7 +62,7 @@ def test_probability_and_alternatives_are_the_models_own(tiny_model):
 
 def test_same_seed_same_tokens_other_seed_others(tiny_model):
     def draw(seed):
-        steps = generate("Once upon a time", model=tiny_model, seed=seed, max_tokens=20)
+        steps = generate("Once upon a time", model=tiny_model, seed=seed, max_completion_tokens=20)
         return [step.token_id for step in steps]
 
     assert draw(1) == draw(1)
@@ -85,8 +85,8 @@ def replies(text, **options):
 
 def test_finish_reason_stop_at_the_end_token_and_length_at_the_limit():
     assert [step.finish_reason for step in replies("Hey")] == [None, None, None, "stop"]
-    assert [step.finish_reason for step in replies("Hey", max_tokens=3)] == [None, None, "length"]
-    assert [step.finish_reason for step in replies("Hey", max_tokens=4)] == [None, None, None, "stop"]
+    assert [step.finish_reason for step in replies("Hey", max_completion_tokens=3)] == [None, None, "length"]
+    assert [step.finish_reason for step in replies("Hey", max_completion_tokens=4)] == [None, None, None, "stop"]
 
 
 def test_reply_ends_where_the_context_does():
@@ -114,7 +114,7 @@ def test_long_prompt_can_be_interrupted_between_chunks():
 
 @pytest.mark.parametrize("max_tokens", [1, 2, 3, 4])
 def test_half_an_emoji_is_held_back_and_flushed_at_the_limit(max_tokens):
-    texts = [step.text for step in replies("🎉", max_tokens=max_tokens)]
+    texts = [step.text for step in replies("🎉", max_completion_tokens=max_tokens)]
     assert texts[:-1] == [""] * (max_tokens - 1)
     assert texts[-1] == ("🎉" if max_tokens == 4 else "\N{REPLACEMENT CHARACTER}")
 
@@ -127,7 +127,7 @@ def test_stop_string_ends_the_reply_and_does_not_show():
 
 def test_text_held_back_for_a_stop_string_appears_when_it_does_not_come():
     assert "".join(step.text for step in replies("one\n", stop=["\n\n"])) == "one\n"
-    assert "".join(step.text for step in replies("one\n", stop=["\n\n"], max_tokens=4)) == "one\n"
+    assert "".join(step.text for step in replies("one\n", stop=["\n\n"], max_completion_tokens=4)) == "one\n"
 
 
 alphabet = st.text(alphabet="ab<", max_size=30)

@@ -32,7 +32,7 @@ def test_loading_twice_gives_the_same_object(model):
 
 def test_gguf_file_and_a_folder_with_one_are_the_same_model(model, tmp_path):
     (tmp_path / "copy").mkdir()
-    copied = shutil.copy(fetch(), tmp_path / "copy" / "other.gguf")
+    copied = shutil.copy(fetch(), tmp_path / "copy")  # under the same name, so that the one conversion serves both
     input_ids = [1, 2, 3, 4]
     expected, _ = model.next_token_logits(input_ids)
     for name in (fetch(), copied, tmp_path / "copy"):

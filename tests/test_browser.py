@@ -1,0 +1,148 @@
+"""The lab as a learner meets it: real JupyterLab, real Chromium, the real model."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+CHROMIUM = shutil.which("chromium")
+LESSON = "notebooks/01-what-a-chat-completions-endpoint-is.ipynb"
+FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.skipif(
+        CHROMIUM is None, reason="Chromium is not installed: apt-get install chromium (or your system's way)"
+    ),
+]
+
+
+@pytest.fixture(scope="module")
+def lab(model, tmp_path_factory):
+    """The address of a lab that `chatlab lab` opened on a learner's own copy of the lessons."""
+    folder = tmp_path_factory.mktemp("learner") / "lessons"
+    with socket.socket() as taken:  # the port asked for is in use: the lab must take the next free one
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        process = subprocess.Popen(
+            [sys.executable, "-m", "chatlab", "lab", "--no-browser", f"--port={port}", f"--folder={folder}"],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            cwd=folder.parent,
+            env={**os.environ, "PYTHONUNBUFFERED": "1"},
+        )
+        printed = ""
+        while not (address := re.search(r"http://\S+token=\S+", printed)):
+            line = process.stdout.readline()
+            assert line, f"the lab ended: {printed}"
+            printed += line
+    assert (folder / LESSON).is_file() and "ready" in printed
+    try:
+        yield address.group()
+    finally:
+        process.send_signal(signal.SIGINT)
+        process.send_signal(signal.SIGINT)
+        try:
+            process.wait(10)
+        except subprocess.TimeoutExpired:
+            process.kill()
+
+
+@pytest.fixture(scope="module")
+def page(lab):
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        page = browser.new_page(viewport={"width": 1280, "height": 1600})
+        page.set_default_timeout(60_000)
+        yield page
+        browser.close()
+
+
+def open_lesson(page, lab, lesson):
+    address, token = re.match(r"(http://[^/]+)/.*(token=\S+)", lab).groups()
+    page.goto(f"{address}/lab/tree/{lesson}?reset&{token}")
+    page.wait_for_selector(".jp-Notebook .jp-Cell")
+
+
+def run_all_cells(page):
+    """Run every cell by the menu, and wait until the last one has its number."""
+    page.click("text=Kernel >> visible=true")
+    page.click("text=Restart Kernel and Run All Cells")
+    page.click(".jp-Dialog button.jp-mod-accept")
+    page.wait_for_selector(".jp-Notebook-ExecutionIndicator[data-status=idle]", timeout=120_000)
+
+
+def screenshot(page, name):
+    """Keep a picture where `CHATLAB_SCREENSHOTS` says, to look at."""
+    if folder := os.environ.get("CHATLAB_SCREENSHOTS"):
+        page.screenshot(path=Path(folder) / f"{name}.png")
+
+
+def reply_text(panel):
+    return panel.locator(".chatlab-message.assistant .chatlab-text").last.inner_text()
+
+
+def test_lab_opens_on_the_first_lesson(page, lab):
+    page.goto(lab)
+    page.wait_for_selector(".jp-Notebook .jp-Cell")
+    assert "00-start-here" in page.locator(".lm-TabBar-tab.jp-mod-current").last.inner_text()
+    screenshot(page, "lab")
+
+
+def test_lesson_runs_and_the_panel_chats(page, lab):
+    open_lesson(page, lab, LESSON)
+    run_all_cells(page)
+    errors = page.locator(".jp-Notebook .jp-OutputArea-output[data-mime-type='application/vnd.jupyter.error']")
+    assert errors.count() == 0
+    panel = page.locator(".jp-OutputArea-output:has(.chatlab-log)").last
+    panel.scroll_into_view_if_needed()
+    message = panel.locator("input[type=text][placeholder^='Ask something']")
+
+    message.fill("Tell me a long story about the sea.")
+    message.press("Enter")
+    panel.locator(".chatlab-message.assistant").first.wait_for()
+    lengths = []
+    for _ in range(12):
+        lengths.append(len(reply_text(panel)))
+        time.sleep(0.25)
+    assert len(set(lengths)) >= 4 and lengths == sorted(lengths), f"the text did not grow: {lengths}"
+    screenshot(page, "chat-panel-streaming")
+
+    stop = panel.get_by_role("button", name="Stop")
+    send = panel.get_by_role("button", name="Send")
+    assert stop.is_enabled() and send.is_disabled()
+    stop.click()
+    panel.locator("text=/stopped · \\d+ tokens/").wait_for(timeout=5_000)
+    stopped = reply_text(panel)
+    time.sleep(1)
+    assert reply_text(panel) == stopped and len(stopped) >= lengths[-1]
+    screenshot(page, "chat-panel-stopped")
+
+    panel.get_by_role("button", name="Clear").click()
+    message.fill("What is the capital of Japan?")
+    send.click()
+    panel.locator("text=/done · \\d+ tokens|cut off/").wait_for(timeout=60_000)
+    assert len(reply_text(panel)) > 0
+    assert panel.locator(".chatlab-message.user").count() == 1
+    screenshot(page, "chat-panel-answered")

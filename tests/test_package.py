@@ -1,0 +1,132 @@
+"""The package as a whole: its public names, its import direction, its examples, its style, its metadata."""
+
+from __future__ import annotations
+
+import ast
+import doctest
+import importlib
+import pkgutil
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import chatlab
+
+ROOT = Path(__file__).parent.parent
+PACKAGE = Path(chatlab.__file__).parent
+MODULES = sorted(info.name for info in pkgutil.walk_packages([str(PACKAGE)], "chatlab."))
+IMPORTABLE = [name for name in MODULES if not name.endswith("__main__")]  # importing that one runs the command line
+
+# Each module may import only from those before it: the order in which one turn of a chat flows.
+LAYERS = [
+    "errors",
+    "display",
+    "weights",
+    "weights.home",
+    "weights.inventory",
+    "weights.download",
+    "weights.gguf_tokenizer",
+    "weights.gguf",
+    "weights.conversion",
+    "model",
+    "messages",
+    "linting",
+    "templating",
+    "tokens",
+    "sampling",
+    "generation",
+    "requests",
+    "completions",
+    "conversation",
+    "testing",
+    "panels.chat",
+    "panels",
+    "course",
+    "lab",
+    "cli",
+    "__main__",
+]
+
+
+def test_public_names():
+    assert chatlab.__all__ == sorted(chatlab.__all__)
+    assert set(chatlab.__all__) == set(chatlab._HOME)
+    for name in chatlab.__all__:
+        assert getattr(chatlab, name).__module__ == f"chatlab.{chatlab._HOME[name]}"
+        assert name in importlib.import_module(f"chatlab.{chatlab._HOME[name]}").__all__
+        assert name in dir(chatlab)
+    with pytest.raises(AttributeError, match="has no attribute 'nonsense'"):
+        chatlab.nonsense  # noqa: B018
+
+
+@pytest.mark.parametrize("name", [name for name in IMPORTABLE if name != "chatlab.weights"])
+def test_all_lists_what_a_module_offers(name):
+    module = importlib.import_module(name)
+    assert all(hasattr(module, public) for public in module.__all__)
+
+
+def test_every_module_has_its_place():
+    assert sorted(f"chatlab.{name}" for name in LAYERS) == MODULES
+
+
+@pytest.mark.parametrize("position", range(len(LAYERS)), ids=LAYERS)
+def test_imports_go_one_way(position):
+    path = PACKAGE / (LAYERS[position].replace(".", "/") + ".py")
+    path = path if path.exists() else path.with_suffix("") / "__init__.py"
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("chatlab"):
+            parents = [node.module.removeprefix("chatlab").removeprefix(".")]
+            names = [".".join(filter(None, [*parents, alias.name])) for alias in node.names]
+            for imported in [name if name in LAYERS else parents[0] for name in names]:
+                if imported:
+                    assert imported in LAYERS[:position], f"{path.name} imports {imported}, which comes after it"
+
+
+@pytest.mark.parametrize("name", IMPORTABLE)
+def test_examples_run(name, model):
+    assert doctest.testmod(importlib.import_module(name)).failed == 0
+
+
+def test_examples_are_found():
+    finder = doctest.DocTestFinder(exclude_empty=True)
+    tests = [test for name in IMPORTABLE for test in finder.find(importlib.import_module(name))]
+    assert sum(len(test.examples) for test in tests) > 60
+
+
+def test_modules_can_be_looked_at_without_importing_them_first():
+    code = "import chatlab; print(chatlab.messages.__name__, chatlab.panels.__name__)"
+    output = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout
+    assert output == "chatlab.messages chatlab.panels\n"
+
+
+def test_import_is_free_of_torch():
+    code = "import sys, chatlab; print([name for name in ('torch', 'transformers', 'openai') if name in sys.modules])"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "[]\n"
+
+
+def test_modules_open_with_what_comes_in_and_what_goes_out():
+    for name in IMPORTABLE:
+        documentation = importlib.import_module(name).__doc__
+        if name not in ("chatlab.panels",):
+            assert "In: " in documentation and "Out: " in documentation and "nows nothing" in documentation, name
+
+
+@pytest.mark.parametrize("command", [["ruff", "check"], ["ruff", "format", "--check"], ["mypy"]], ids=" ".join)
+def test_style(command):
+    result = subprocess.run([sys.executable, "-m", *command], cwd=ROOT, capture_output=True, text=True)
+    assert result.returncode == 0, result.stdout + result.stderr
+
+
+def test_conda_environment_installs_what_pyproject_says():
+    """No package is named a second time, so nothing can drift apart."""
+    text = (ROOT / "environment.yml").read_text()
+    assert re.findall(r"^ +- (.+)$", text, re.MULTILINE) == ["conda-forge", "python=3.12", "pip", "pip:", '".[test]"']
+
+
+def test_readme_opens_with_the_two_commands():
+    commands = re.findall(r"```(?:bash|sh)\n(.+?)\n```", (ROOT / "README.md").read_text(), re.DOTALL)
+    assert commands[:2] == ["python -m pip install . && chatlab lab", "python -m pip install '.[test]' && pytest"]
+    assert commands[1] in (ROOT / ".ci/run").read_text()
