@@ -25,6 +25,7 @@ _HOME = {
     "Conversation": "conversation",
     "ModelFilesError": "errors",
     "ModelNotFoundError": "errors",
+    "ReplyStoppedError": "errors",
     "SamplingParams": "sampling",
     "assistant": "messages",
     "chat_completions": "completions",
@@ -48,6 +49,7 @@ __all__ = [
     "Conversation",
     "ModelFilesError",
     "ModelNotFoundError",
+    "ReplyStoppedError",
     "SamplingParams",
     "assistant",
     "chat_completions",
@@ -72,6 +74,7 @@ if TYPE_CHECKING:
         ContextLengthError,
         ModelFilesError,
         ModelNotFoundError,
+        ReplyStoppedError,
     )
     from chatlab.generation import generate
     from chatlab.linting import lint
@@ -85,7 +88,7 @@ if TYPE_CHECKING:
 def __getattr__(name: str) -> object:
     if name in _HOME:
         value = getattr(importlib.import_module(f"chatlab.{_HOME[name]}"), name)
-    elif importlib.util.find_spec(f"chatlab.{name}"):  # a module, as in `chatlab.messages??`
+    elif name.isidentifier() and importlib.util.find_spec(f"chatlab.{name}"):  # a module, as in `chatlab.messages??`
         value = importlib.import_module(f"chatlab.{name}")
     else:
         raise AttributeError(f"module 'chatlab' has no attribute {name!r}")

@@ -6,6 +6,7 @@ PyTorch only when a command needs a model.
 
 from __future__ import annotations
 
+import io
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -38,6 +39,9 @@ HELP = """\
 
 def main() -> None:
     """Run the command line; an error of chatlab's own is told in plain words, without a traceback."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal that knows no emoji must not end the program
     try:
         app()
     except Exception as error:
@@ -74,6 +78,9 @@ def lab(
         ),
     ] = None,
     port: Annotated[int | None, typer.Option(help="The port of the lab; the next free one if it is taken.")] = None,
+    host: Annotated[
+        str, typer.Option(help="Where the lab listens; 0.0.0.0 lets other machines in, with the token in the address.")
+    ] = "localhost",
     browser: Annotated[bool, typer.Option(help="Open the browser.")] = True,
 ) -> None:
     """Fetch the model if need be, and open JupyterLab on the lessons."""
@@ -91,7 +98,7 @@ def lab(
         _prepare_default_model()
     except ModelFilesError as error:
         print(f"Warning: {error}\nThe lab opens all the same; the lessons need the model to run.", file=sys.stderr)
-    open_lab(own, port=port, browser=browser)
+    open_lab(own, host=host, port=port, browser=browser)
 
 
 @app.command()
@@ -138,12 +145,12 @@ def _models(context: typer.Context) -> None:
 
 @models_app.command("list")
 def models_list() -> None:
-    """List the models in chatlab's cache folder."""
+    """List the models that are stored on this machine."""
     from chatlab.weights.home import home
     from chatlab.weights.inventory import stored_models
 
+    print(f"chatlab's folder: {home()}")
     stored = stored_models()
-    print(f"In {home()}:")
     for each in stored:
         print(f"  {each.name:<48} {each.kind:<10} {each.size / 1e6:7.0f} MB")
     if not stored:
@@ -162,25 +169,42 @@ def models_fetch(
 
 
 @models_app.command("path")
-def models_path() -> None:
-    """Print the folder with the default model's files; fetches it if need be."""
+def models_path(
+    name: Annotated[
+        str | None, typer.Argument(help="A name that `chatlab models` lists; without it the default model.")
+    ] = None,
+) -> None:
+    """Print the folder with a model's files; fetches the default model if need be."""
     from chatlab.weights.conversion import converted
     from chatlab.weights.download import fetch
+    from chatlab.weights.inventory import stored_models
 
-    print(converted(fetch()))
+    if name is None:
+        print(converted(fetch()))
+        return
+    paths = [model.path for model in stored_models() if model.name == name]
+    if not paths:
+        raise _unknown_model(name)
+    print(paths[0])
 
 
 @models_app.command("remove")
 def models_remove(name: Annotated[str, typer.Argument(help="A name that `chatlab models` lists.")]) -> None:
-    """Delete a model from chatlab's cache folder."""
-    from chatlab.weights.inventory import remove, stored_models
+    """Delete a model from this machine, and what was converted from it."""
+    from chatlab.weights.inventory import remove
 
     try:
         freed = remove(name)
     except KeyError:
-        known = ", ".join(model.name for model in stored_models()) or "none"
-        raise typer.BadParameter(f"There is no model {name!r} in the cache folder. There is: {known}.") from None
+        raise _unknown_model(name) from None
     print(f"Removed {name}: {freed / 1e6:.0f} MB freed.")
+
+
+def _unknown_model(name: str) -> typer.BadParameter:
+    from chatlab.weights.inventory import stored_models
+
+    known = ", ".join(model.name for model in stored_models()) or "none"
+    return typer.BadParameter(f"There is no model {name!r} on this machine. There is: {known}.")
 
 
 def _prepare_default_model() -> None:
@@ -197,7 +221,11 @@ def _converse(conversation: Conversation) -> None:
 
     with contextlib.suppress(ImportError):  # line editing and history, where the platform has it
         import readline  # noqa: F401
-    print("Chat with the model. /help lists the commands, Ctrl-D leaves.")
+    from chatlab.model import resolve
+
+    print("Loading the model ...", end=" ", flush=True)
+    conversation.model = resolve(conversation.model)
+    print("ready. /help lists the commands, Ctrl-D leaves.")
     while True:
         try:
             line = input("you> ").strip()

@@ -7,18 +7,20 @@ request because the model keeps nothing. Knows nothing of widgets.
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Literal, overload
 
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
 
-from chatlab.completions import ChatCompletionStream, chat_completions, join_chunks
-from chatlab.display import transcript_html, view
-from chatlab.messages import Message, assistant, system, user, validate
+from chatlab.completions import chat_completions
+from chatlab.display import count_of, transcript_html, view
+from chatlab.errors import BadRequestError
+from chatlab.files import write_whole
+from chatlab.messages import Message, assistant, role_of, system, user, validate
 from chatlab.model import ChatModel
+from chatlab.requests import check_request
+from chatlab.streaming import ChatCompletionStream, join_chunks
 
 __all__ = ["Conversation"]
 
@@ -63,8 +65,8 @@ class Conversation:
     @property
     def system(self) -> str | None:
         """The system message's text, or None without one; set it to change it, to None to remove it."""
-        first = self.messages[0] if self.messages else {"role": None}
-        return first["content"] if first["role"] in ("system", "developer") else None
+        first = self._checked()[:1]
+        return first[0]["content"] if first and first[0]["role"] in ("system", "developer") else None
 
     @system.setter
     def system(self, text: str | None) -> None:
@@ -96,7 +98,7 @@ class Conversation:
 
         Raises `ValueError` when nothing has been asked yet.
         """
-        return self._reply(self.messages[: self._last("user") + 1], stream=stream)
+        return self._reply(self.messages[: self._last_question() + 1], stream=stream)
 
     @overload
     def edit(self, index: int, text: str, *, stream: Literal[False] = ...) -> ChatCompletion: ...
@@ -109,14 +111,17 @@ class Conversation:
 
         Raises `ValueError` when there is no user message at that index.
         """
-        roles = dict(enumerate(message["role"] for message in self.messages))
+        roles = dict(enumerate(map(role_of, self.messages)))
         if roles.get(index) != "user":
             places = [place for place, role in roles.items() if role == "user"]
             raise ValueError(f"messages[{index}] is not a user message. The user messages are at {places}.")
         return self._reply([*self.messages[:index], user(text)], stream=stream)
 
     def stop(self) -> None:
-        """Stop the reply that is streaming, if any, within a token; may be called from another thread."""
+        """Stop the reply that is being made, if any, within a token; may be called from another thread.
+
+        A streamed reply ends early; a whole one raises `ReplyStoppedError`. What was said stays in the history.
+        """
         if self._stream is not None:
             self._stream.close()
 
@@ -125,10 +130,12 @@ class Conversation:
 
         Raises `ValueError` when nothing has been asked yet.
         """
-        self.messages = self.messages[: self._last("user")]
+        self.stop()
+        self.messages = self.messages[: self._last_question()]
 
     def clear(self) -> None:
         """Forget every turn; the system message stays."""
+        self.stop()
         self.messages = self.messages[:1] if self.system is not None else []
 
     def save(self, path: str | Path) -> Path:
@@ -136,10 +143,10 @@ class Conversation:
 
         Raises `ValueError` for another ending.
         """
-        path = Path(path)
+        path = Path(path).expanduser()
         if path.suffix not in (".json", ".md"):
             raise ValueError(f"A conversation is saved as .json or .md, not as {path.name!r}.")
-        _write_atomically(path, self.to_json() if path.suffix == ".json" else self.to_markdown())
+        write_whole(path, (self.to_json() if path.suffix == ".json" else self.to_markdown()).encode())
         return path
 
     @classmethod
@@ -148,36 +155,46 @@ class Conversation:
 
         Raises `ValueError` when the file is not a saved conversation.
         """
-        path = Path(path)
+        path = Path(path).expanduser()
         text = path.read_text(encoding="utf-8")
         try:
             saved = json.loads(text if path.suffix == ".json" else _json_of_markdown(text))
-            messages, settings = saved["messages"], saved["settings"]
-            return cls(messages, model=model, **{name: settings[name] for name in _SETTINGS})
-        except (ValueError, KeyError, TypeError) as error:
+            settings = {name: saved["settings"][name] for name in _SETTINGS}
+            if saved["messages"]:
+                check_request(saved["messages"], **settings)
+            return cls(saved["messages"], model=model, **settings)
+        except (ValueError, KeyError, TypeError, BadRequestError) as error:
             raise ValueError(f"{path} is not a conversation that chatlab saved: {error}") from error
 
     def to_json(self) -> str:
         """Return the messages and settings as JSON."""
         settings = {name: getattr(self, name) for name in _SETTINGS}
-        return json.dumps({"messages": self.messages, "settings": settings}, ensure_ascii=False, indent=2) + "\n"
+        return json.dumps({"messages": self._checked(), "settings": settings}, ensure_ascii=False, indent=2) + "\n"
 
     def to_markdown(self) -> str:
         """Return the conversation as Markdown for people, with its JSON in a comment at the end for `load`."""
-        turns = "".join(f"**{message['role']}**\n\n{message['content']}\n\n" for message in self.messages)
+        turns = "".join(f"**{message['role']}**\n\n{message['content']}\n\n" for message in self._checked())
         # A comment may not hold "--"; in JSON that can only stand in a string, where an escape means the same.
         data = self.to_json().replace("--", r"-\u002d").rstrip()
         return f"{turns}{_COMMENT}{data}\n-->\n"
 
     def __repr__(self) -> str:
-        turns = sum(message["role"] == "user" for message in self.messages)
-        return f"Conversation({turns} turn{'' if turns == 1 else 's'}, {len(self.messages)} messages)"
+        return f"Conversation({count_of(self.turns, 'turn')}, {count_of(len(self.messages), 'message')})"
 
     def _repr_html_(self) -> str:
-        return view(transcript_html(self.messages) or '<span class="chatlab-note">No messages yet.</span>')
+        return view(transcript_html(self._checked()) or '<span class="chatlab-note">No messages yet.</span>')
+
+    @property
+    def turns(self) -> int:
+        """How many times the user has said something."""
+        return sum(role_of(message) == "user" for message in self.messages)
+
+    def _checked(self) -> list[Message]:
+        """Return the history as plain dicts, also where a reply object of the client was put into it."""
+        return validate(self.messages) if self.messages else []
 
     def _reply(self, messages: list[Message], *, stream: bool) -> ChatCompletion | Iterator[ChatCompletionChunk]:
-        self._stream = chat_completions(
+        stream_of_chunks = chat_completions(
             messages,
             self.model,
             temperature=self.temperature,
@@ -187,26 +204,29 @@ class Conversation:
             stream=True,
             stream_options={"include_usage": True},
         )
-        chunks = self._remembered(messages, self._stream)
+        self.stop()  # an earlier reply that is still streaming must not write into this history
+        self._stream = stream_of_chunks
+        chunks = self._remembered(messages, stream_of_chunks)
         return chunks if stream else join_chunks(chunks)
 
     def _remembered(
         self, messages: list[Message], chunks: Iterable[ChatCompletionChunk]
     ) -> Iterator[ChatCompletionChunk]:
         """Pass the chunks on and let the history grow with them."""
-        self.messages = messages
         reply = assistant("")
         for chunk in chunks:
             text = "".join(choice.delta.content or "" for choice in chunk.choices)
-            if text and not reply["content"]:
-                self.messages.append(reply)
+            ended = any(choice.finish_reason for choice in chunk.choices)
+            if (text or ended) and messages[-1] is not reply:
+                messages.append(reply)
+                self.messages = messages
             reply["content"] += text
             yield chunk
 
-    def _last(self, role: str) -> int:
-        """Return the index of the role's last message."""
+    def _last_question(self) -> int:
+        """Return the index of the last user message."""
         for index in reversed(range(len(self.messages))):
-            if self.messages[index]["role"] == role:
+            if role_of(self.messages[index]) == "user":
                 return index
         raise ValueError("Nothing has been asked yet.")
 
@@ -220,15 +240,3 @@ def _json_of_markdown(text: str) -> str:
     if not comment:
         raise ValueError("it has no chatlab comment at its end")
     return after.partition("\n-->")[0]
-
-
-def _write_atomically(path: Path, text: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise

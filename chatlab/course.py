@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
-import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
+
+from chatlab.files import write_whole
 
 __all__ = ["Copied", "checkout", "copy_course", "packaged_course"]
 
@@ -45,7 +45,7 @@ def packaged_course() -> Path:
 
     Raises `FileNotFoundError` where they were not, as in an editable install.
     """
-    folder = Path(__file__).parent / "course"
+    folder = Path(__file__).parent / "course_files"
     if not folder.is_dir():
         folder = Path(__file__).parent.parent  # an editable install: the checkout itself
     if not (folder / "notebooks").is_dir():
@@ -77,10 +77,10 @@ def copy_course(folder: Path, *, source: Path | None = None) -> Copied:
             if _hash(mine) != known.get(name):
                 result.kept.append(name)
                 continue
-        _write(target, newest)
+        write_whole(target, newest)
         known[name] = _hash(newest)
         result.written.append(name)
-    _write(record, json.dumps(known, indent=1, sort_keys=True).encode())
+    write_whole(record, json.dumps(known, indent=1, sort_keys=True).encode())
     return result
 
 
@@ -95,13 +95,3 @@ def _read_record(record: Path) -> dict[str, str]:
 
 def _hash(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
-
-
-def _write(path: Path, content: bytes) -> None:
-    """Write a file whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".writing-")
-    with os.fdopen(handle, "wb") as file:
-        file.write(content)
-    os.chmod(temporary, 0o644)
-    os.replace(temporary, path)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from openai.types.chat import ChatCompletion
 
-__all__ = ["STYLE", "control_token_html", "escape", "register", "transcript_html", "view"]
+__all__ = ["STYLE", "control_token_html", "count_of", "escape", "register", "transcript_html", "view"]
 
 # Text and background colours come from JupyterLab's theme where there is one, so that light and dark both work.
 STYLE = """
@@ -46,6 +46,15 @@ def escape(text: str) -> str:
     '&lt;b onclick=&#x27;x&#x27;&gt;'
     """
     return html.escape(text, quote=True)
+
+
+def count_of(number: int, noun: str) -> str:
+    """Return a number with its noun.
+
+    >>> count_of(1, "turn"), count_of(2, "turn")
+    ('1 turn', '2 turns')
+    """
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def view(inner_html: str, *, css_class: str = "") -> str:

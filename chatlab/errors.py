@@ -9,7 +9,8 @@ and code that a chat completions server would answer. Knows nothing of models, m
     │   │   └── ContextLengthError    400: too many tokens for the model
     │   └── ModelNotFoundError        404: no model of that name
     ├── ModelFilesError               the model's files cannot be had, stored or read
-    └── ChatTemplateError             the model has no (working) chat template
+    ├── ChatTemplateError             the model has no (working) chat template
+    └── ReplyStoppedError             a whole reply was asked for and stopped before its end
 
 A request error is also the class that the official `openai` client raises for the same mistake, so code that
 catches `openai.BadRequestError` behaves the same against chatlab and against a hosted service:
@@ -31,6 +32,7 @@ __all__ = [
     "ContextLengthError",
     "ModelFilesError",
     "ModelNotFoundError",
+    "ReplyStoppedError",
     "RequestError",
 ]
 
@@ -96,4 +98,8 @@ class ModelFilesError(ChatlabError):
 
 
 class ChatTemplateError(ChatlabError):
-    """The model has no chat template, or its template refuses these messages."""
+    """The model has no chat template, or one that does not work."""
+
+
+class ReplyStoppedError(ChatlabError):
+    """A whole reply was asked for, and it was stopped before its end."""

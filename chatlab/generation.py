@@ -1,7 +1,7 @@
 """Generation: one token after another until the reply is complete.
 
 In: a prompt, a model, settings. Out: a generator of `Step`s, each with the token chosen, its probability, what else was
-likely, and the text that is now certain. Knows nothing of messages or HTTP.
+likely, and the text that is now certain. Knows nothing of requests or HTTP.
 """
 
 from __future__ import annotations
@@ -9,19 +9,22 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
-from chatlab.errors import ContextLengthError
+from chatlab.checks import check_integer, check_stop
+from chatlab.errors import BadRequestError, ContextLengthError, ReplyStoppedError
+from chatlab.messages import Message
 from chatlab.model import ChatModel, resolve
 from chatlab.sampling import SamplingParams, process_logits, sample
+from chatlab.templating import render
 from chatlab.tokens import Detokenizer, decode, encode
 
-__all__ = ["Prefill", "Step", "StopStrings", "generate", "generate_steps", "prefill"]
+__all__ = ["Prefill", "Step", "StopStrings", "check_room", "generate", "generate_steps", "prefill"]
 
 PREFILL_CHUNK = 256  # tokens read at a time: between two chunks a long prompt can be interrupted
 
@@ -42,7 +45,7 @@ class Step:
     offset: int
     probability: float
     alternatives: Mapping[int, float]
-    seconds: float
+    seconds: float = field(repr=False)
     finish_reason: Literal["stop", "length"] | None = None
 
 
@@ -100,7 +103,7 @@ def _overlap(text: str, string: str) -> int:
 
 
 def generate(
-    prompt: str,
+    prompt: str | Sequence[Message],
     *,
     model: ChatModel | str | Path | None = None,
     temperature: float = 1.0,
@@ -108,14 +111,15 @@ def generate(
     top_k: int = 0,
     min_p: float = 0.0,
     max_completion_tokens: int | None = None,
-    stop: Sequence[str] = (),
+    stop: str | Sequence[str] | None = None,
     seed: int | None = None,
     top_logprobs: int = 5,
 ) -> Iterator[Step]:
-    """Yield the steps of the reply to a prompt, one per token, as the model makes them.
+    """Return the steps of the reply to a prompt (or to messages), one per token, as the model makes them.
 
     `max_completion_tokens` None means until the model ends the reply or its context is full, `seed` None a new one
-    each time. Raises `ContextLengthError` when the prompt leaves no room.
+    each time, `top_logprobs` is how many alternatives a step holds. Raises `BadRequestError` for a value out of range,
+    `ContextLengthError` when the prompt leaves no room.
 
     >>> from chatlab.testing import ScriptedModel
     >>> [step.text for step in generate("Hi", model=ScriptedModel("Hey!"), temperature=0)]
@@ -123,27 +127,51 @@ def generate(
     """
     model = resolve(model)
     params = SamplingParams(temperature=temperature, top_p=top_p, top_k=top_k, min_p=min_p)
-    read = prefill(model, encode(prompt, model=model))
-    yield from generate_steps(
-        model, read, params=params, max_tokens=max_completion_tokens, stop=stop, seed=seed, top_logprobs=top_logprobs
-    )
+    if max_completion_tokens is not None:
+        check_integer("max_completion_tokens", max_completion_tokens, minimum=1)
+    check_integer("top_logprobs", top_logprobs, minimum=0, maximum=model.vocab_size)
+    stop_strings = check_stop(stop)
+    input_ids = encode(prompt if isinstance(prompt, str) else render(prompt, model=model), model=model)
+    check_room(model, len(input_ids))
+
+    def steps() -> Iterator[Step]:
+        yield from generate_steps(
+            model,
+            prefill(model, input_ids),
+            params=params,
+            max_tokens=max_completion_tokens,
+            stop=stop_strings,
+            seed=seed,
+            top_logprobs=top_logprobs,
+        )
+
+    return steps()
+
+
+def check_room(model: ChatModel, prompt_tokens: int, reply_tokens: int = 1) -> None:
+    """Raise `ContextLengthError` unless prompt and reply fit into the model's context together."""
+    if prompt_tokens == 0:
+        raise BadRequestError("The prompt is empty: there is nothing to go on from.", param="messages")
+    needed = prompt_tokens + reply_tokens
+    if needed > model.context_length:
+        raise ContextLengthError(
+            f"{model.name} can hold {model.context_length} tokens, but this request needs {needed}: {prompt_tokens} in "
+            f"the messages and {reply_tokens} for the reply. Shorten the messages, drop the oldest, or ask for a "
+            "shorter reply.",
+            param="messages",
+        )
 
 
 def prefill(model: ChatModel, input_ids: list[int], *, interrupted: Callable[[], bool] = lambda: False) -> Prefill:
     """Let the model read the prompt, chunk by chunk; `interrupted` is asked between two chunks.
 
-    Raises `ContextLengthError` when the prompt leaves no room for a reply, `InterruptedError` when interrupted.
+    Raises `ContextLengthError` when the prompt leaves no room for a reply, `ReplyStoppedError` when interrupted.
     """
-    if len(input_ids) >= model.context_length:
-        raise ContextLengthError(
-            f"The prompt has {len(input_ids)} tokens, but {model.name} can hold {model.context_length} for prompt and "
-            "reply together. Shorten the messages, or drop the oldest.",
-            param="messages",
-        )
+    check_room(model, len(input_ids))
     past_key_values = None
     for start in range(0, len(input_ids), PREFILL_CHUNK):
         if interrupted():
-            raise InterruptedError("The reply was stopped before its first token.")
+            raise ReplyStoppedError("The reply was stopped before its first token.")
         chunk = input_ids[start : start + PREFILL_CHUNK]
         logits, past_key_values = model.next_token_logits(chunk, past_key_values)
     return Prefill(input_ids, logits, past_key_values)
@@ -165,7 +193,7 @@ def generate_steps(
     """
     room = model.context_length - len(read.input_ids)
     limit = room if max_tokens is None else min(max_tokens, room)
-    dice = random.Random(seed)
+    dice = random.Random(seed if seed is None else seed % 2**64)  # Random(-1) would be Random(1)
     detokenizer, stop_strings = Detokenizer(model.tokenizer), StopStrings(stop)
     logits, past_key_values = read.logits, read.past_key_values
     reply_ids: list[int] = []

@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 
+from chatlab.checks import kind_of
 from chatlab.errors import BadRequestError
 
-__all__ = ["ROLES", "Message", "assistant", "developer", "system", "user", "validate"]
+__all__ = ["ROLES", "Message", "assistant", "developer", "role_of", "system", "user", "validate"]
 
 Message: TypeAlias = dict[str, Any]
 
@@ -54,6 +55,16 @@ def assistant(content: str) -> Message:
     return {"role": "assistant", "content": content}
 
 
+def role_of(message: object) -> str | None:
+    """Return the role of a message, be it a dict or a message object of the client; None where there is none.
+
+    >>> role_of(user("Hi")), role_of("Hi")
+    ('user', None)
+    """
+    role = message.get("role") if isinstance(message, Mapping) else getattr(message, "role", None)
+    return role if isinstance(role, str) else None
+
+
 def validate(messages: object) -> list[Message]:
     r"""Return the messages as new plain dicts whose `content` is one string; raise if a server would refuse them.
 
@@ -68,7 +79,7 @@ def validate(messages: object) -> list[Message]:
     """
     if not isinstance(messages, Sequence) or isinstance(messages, (str, bytes)):
         raise BadRequestError(
-            f"messages must be a list of messages, not {_kind(messages)}. "
+            f"messages must be a list of messages, not {kind_of(messages)}. "
             "Write messages=[{'role': 'user', 'content': ...}].",
             param="messages",
             code="invalid_type",
@@ -95,7 +106,7 @@ def _validate_one(message: object, path: str) -> Message:
         message = message.model_dump(exclude_none=True)
     if not isinstance(message, Mapping):
         raise BadRequestError(
-            f"{path} must be a dict with 'role' and 'content', not {_kind(message)}. "
+            f"{path} must be a dict with 'role' and 'content', not {kind_of(message)}. "
             "Write {'role': 'user', 'content': ...}.",
             param=path,
             code="invalid_type",
@@ -128,7 +139,7 @@ def _validate_role(message: Mapping[str, Any], path: str) -> str:
         raise BadRequestError(f"{path} has no 'role'. {mend}", param=f"{path}.role", code="missing_required_parameter")
     if not isinstance(role, str):
         raise BadRequestError(
-            f"{path}.role must be a string, not {_kind(role)}.", param=f"{path}.role", code="invalid_type"
+            f"{path}.role must be a string, not {kind_of(role)}.", param=f"{path}.role", code="invalid_type"
         )
     if role not in ROLES:
         raise BadRequestError(
@@ -141,10 +152,10 @@ def _validate_role(message: Mapping[str, Any], path: str) -> str:
 
 def _text_of(content: object, path: str) -> str:
     if isinstance(content, str):
-        return content
+        return _whole_characters(content, path)
     if not isinstance(content, Sequence) or isinstance(content, bytes):
         raise BadRequestError(
-            f"{path} must be a string or a list of text parts, not {_kind(content)}.",
+            f"{path} must be a string or a list of text parts, not {kind_of(content)}.",
             param=path,
             code="invalid_type",
         )
@@ -155,7 +166,7 @@ def _text_of_part(part: object, path: str) -> str:
     kind = part.get("type") if isinstance(part, Mapping) else None
     if not isinstance(part, Mapping) or not isinstance(kind, str):
         raise BadRequestError(
-            f"{path} must be a part such as {{'type': 'text', 'text': ...}}, not {_kind(part)}.",
+            f"{path} must be a part such as {{'type': 'text', 'text': ...}}, not {kind_of(part)}.",
             param=path,
             code="invalid_type",
         )
@@ -168,8 +179,22 @@ def _text_of_part(part: object, path: str) -> str:
     text = part.get("text")
     if not isinstance(text, str):
         raise BadRequestError(
-            f"{path}.text must be a string, not {_kind(text)}.", param=f"{path}.text", code="invalid_type"
+            f"{path}.text must be a string, not {kind_of(text)}.", param=f"{path}.text", code="invalid_type"
         )
+    return _whole_characters(text, f"{path}.text")
+
+
+def _whole_characters(text: str, path: str) -> str:
+    """Refuse half a surrogate pair: Python allows it in a string, but it is no character and cannot be encoded."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise BadRequestError(
+            f"{path} holds {text[error.start]!r} at position {error.start}, which is half a character. Remove it, or "
+            "decode the text it came from again.",
+            param=path,
+            code="invalid_value",
+        ) from error
     return text
 
 
@@ -179,9 +204,3 @@ def _answers_a_call(messages: Sequence[Message]) -> bool:
         if message["role"] != "tool":
             return message["role"] == "assistant" and bool(message.get("tool_calls"))
     return False
-
-
-def _kind(value: object) -> str:
-    """Name a value for an error message: its type, and the value itself where it is short."""
-    shown = repr(value)
-    return f"{type(value).__name__} {shown}" if len(shown) <= 40 else type(value).__name__

@@ -8,6 +8,8 @@ OpenAI's shapes.
 from __future__ import annotations
 
 import copy
+import os
+import re
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
@@ -32,6 +34,7 @@ from chatlab.errors import ModelFilesError, ModelNotFoundError
 from chatlab.weights.conversion import converted
 from chatlab.weights.download import DEFAULT_MODEL, fetch
 from chatlab.weights.home import home
+from chatlab.weights.hub import hub_folder
 
 __all__ = ["ChatModel", "TransformersModel", "load", "resolve"]
 
@@ -142,9 +145,12 @@ def load(name: str | Path | None = None, *, device: str = "auto", chat_template:
     CPU) or a torch device. `chat_template` is a Jinja template for a model that has none, or in place of its own.
 
     Only safe formats are read (safetensors, GGUF), never pickles, and no code that a model brings along is run.
-    Raises `ModelNotFoundError` for a name that leads nowhere, `ModelFilesError` for files that cannot be had or read.
+    Raises `ModelNotFoundError` for a name that leads nowhere, `ModelFilesError` for files that cannot be had or read,
+    `ValueError` for a device that is not there.
     """
-    key = (str(name) if name is not None else DEFAULT_MODEL.name, _device(device), chat_template)
+    key = (_canonical(name), _device(device), chat_template)
+    if key in _loaded:  # without the lock: a download in another thread must not keep a loaded model waiting
+        return _loaded[key]
     with _loading:
         if key not in _loaded:
             _loaded[key] = _load(*key)
@@ -160,66 +166,75 @@ _loaded: dict[tuple[str, str, str | None], ChatModel] = {}
 _loading = threading.Lock()
 
 
+def _canonical(name: str | Path | None) -> str:
+    """Return one spelling for each model: the default's name, an absolute path, or a hub id."""
+    if name is None or str(name).lower() == DEFAULT_MODEL.name.lower():
+        return DEFAULT_MODEL.name
+    path = Path(name).expanduser() if str(name).startswith("~/") else Path(name)
+    return str(path.resolve()) if str(name) and os.path.exists(path) else str(name)
+
+
 def _load(name: str, device: str, chat_template: str | None) -> ChatModel:
     folder, title = _locate(name)
-    local = Path(folder).is_dir()
     # AutoTokenizer builds some models' tokenizers from its own idea of them; a converted one is right as it is stored.
-    tokenizer_class = PreTrainedTokenizerFast if folder.startswith(str(home())) else AutoTokenizer
+    tokenizer_class = PreTrainedTokenizerFast if folder.is_relative_to(home()) else AutoTokenizer
     try:
         with _quiet_transformers():
             tokenizer = tokenizer_class.from_pretrained(folder, trust_remote_code=False)
-            network = AutoModelForCausalLM.from_pretrained(
+            network, report = AutoModelForCausalLM.from_pretrained(
                 folder,
                 trust_remote_code=False,
                 use_safetensors=True,
                 dtype=torch.float32 if device == "cpu" else torch.bfloat16,
-            ).to(device)
-    except (OSError, ValueError, KeyError) as error:
-        if not local:
-            raise ModelNotFoundError(
-                f"The model {name!r} is not in the local cache and could not be had from the hub: {_first_line(error)} "
-                "Check the name and the connection, or give a folder or a GGUF file; without a name you get the "
-                "default model.",
-                param="model",
-            ) from error
+                output_loading_info=True,
+            )
+    except Exception as error:  # Transformers raises whatever it stumbles over
         raise ModelFilesError(
-            f"The folder {folder} cannot be loaded as a chat model: {_first_line(error)} It needs config.json, "
-            "tokenizer.json and weights as safetensors; pickled weights (.bin, .pt) are never read."
+            f"{title} cannot be loaded as a chat model from {folder}: {_first_line(error)} It needs config.json, "
+            "tokenizer.json and whole weights as safetensors; pickled weights (.bin, .pt) are never read."
         ) from error
+    random_weights = sorted([*report["missing_keys"], *(key for key, *_ in report["mismatched_keys"])])
+    if random_weights:  # Transformers fills these with random numbers and goes on
+        raise ModelFilesError(
+            f"The weights in {folder} are not complete: {len(random_weights)} tensors are missing or do not fit, "
+            f"such as {random_weights[0]}. Get the files again."
+        )
     if chat_template is not None:
         tokenizer.chat_template = chat_template
-    return TransformersModel(title, network, tokenizer)
+    return TransformersModel(title, network.to(device), tokenizer)
 
 
-def _locate(name: str) -> tuple[str, str]:
-    """Return the folder or hub id to load from, and the model's name."""
-    path = Path(name).expanduser()
-    if name.lower() == DEFAULT_MODEL.name.lower():
-        return str(converted(fetch())), DEFAULT_MODEL.name
-    if path.is_file() and path.suffix == ".gguf":
-        return str(converted(path)), path.stem
-    if path.is_file():
-        raise ModelFilesError(f"{path} is not a GGUF file. Give a GGUF file, or a folder with safetensors.")
-    if path.is_dir():
+def _locate(name: str) -> tuple[Path, str]:
+    """Return the folder to load from, and the model's name."""
+    if name == DEFAULT_MODEL.name:
+        return converted(fetch()), name
+    path = Path(name)
+    if name and os.path.isdir(path):
         weights = sorted(path.glob("*.gguf"))
         if len(weights) == 1 and not (path / "config.json").exists():
-            return str(converted(weights[0])), weights[0].stem
-        return str(path), path.resolve().name
-    if name.count("/") == 1 and not name.startswith((".", "/", "~")):
-        return name, name
+            return converted(weights[0]), weights[0].stem
+        return path, path.name
+    if name and os.path.isfile(path):
+        if path.suffix != ".gguf":
+            raise ModelFilesError(f"{path} is not a GGUF file. Give a GGUF file, or a folder with safetensors.")
+        return converted(path), path.stem
+    if re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", name) and not name.endswith(".gguf"):
+        return hub_folder(name), name
     raise ModelNotFoundError(
-        f"There is no model {name!r} here. Give None for {DEFAULT_MODEL.name}, a hub id such as 'owner/model', "
+        f"There is no model {name[:80]!r} here. Give None for {DEFAULT_MODEL.name}, a hub id such as 'owner/model', "
         "a folder, or a GGUF file.",
         param="model",
     )
 
 
 def _device(device: str) -> str:
-    if device != "auto":
-        return device
-    if torch.cuda.is_available():
-        return "cuda"
-    return "mps" if torch.backends.mps.is_available() else "cpu"
+    present = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if device == "auto":
+        return next(name for name in ("cuda", "mps", "cpu") if present[name])
+    if not present.get(device.partition(":")[0]):
+        there = ", ".join(name for name, is_there in present.items() if is_there)
+        raise ValueError(f"device must be 'auto' or one that this machine has ({there}), but is {device!r}.")
+    return device
 
 
 def _end_token_ids(network: PreTrainedModel, tokenizer: PreTrainedTokenizerFast) -> list[int]:

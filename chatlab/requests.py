@@ -10,16 +10,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypedDict
 
+from chatlab.checks import check_flag, check_integer, check_stop, kind_of
 from chatlab.errors import BadRequestError
 from chatlab.messages import Message, validate
-from chatlab.sampling import SamplingParams, check_integer
+from chatlab.sampling import SamplingParams
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
 __all__ = ["ChatOptions", "ChatRequest", "check_request"]
 
-MAX_STOP_STRINGS = 4
 MAX_CHOICES = 128
 MAX_TOP_LOGPROBS = 20
 SEED_RANGE = (-(2**63), 2**63 - 1)
@@ -75,63 +75,36 @@ def check_request(messages: object, *, stream: bool | None = None, **options: Un
             raise BadRequestError(f"There is no parameter {name!r}.", param=name, code="unknown_parameter")
     checked = validate(messages)
     given: dict[str, Any] = {name: value for name, value in options.items() if value is not None}
-    _check_flag("stream", stream)
-    _check_flag("logprobs", given.get("logprobs"))
-    _check_unsupported(given)
+    streamed = check_flag("stream", stream)
+    _check_unsupported(checked, given)
     sampling = {name: value for name, value in given.items() if name in SamplingParams.__dataclass_fields__}
     if "logit_bias" in sampling:
         sampling["logit_bias"] = _logit_bias(sampling["logit_bias"])
-    n = given.get("n", 1)
-    check_integer("n", n, minimum=1, maximum=MAX_CHOICES)
-    if "seed" in given:
-        check_integer("seed", given["seed"], minimum=SEED_RANGE[0], maximum=SEED_RANGE[1])
+    seed = given.get("seed")
+    if seed is not None:
+        seed = check_integer("seed", seed, minimum=SEED_RANGE[0], maximum=SEED_RANGE[1])
     return ChatRequest(
         messages=checked,
         sampling=SamplingParams(**sampling),
         max_tokens=_max_tokens(given),
-        stop=_stop(given.get("stop", ())),
-        seed=given.get("seed"),
-        n=n,
+        stop=check_stop(given.get("stop")),
+        seed=seed,
+        n=check_integer("n", given.get("n", 1), minimum=1, maximum=MAX_CHOICES),
         top_logprobs=_top_logprobs(given),
-        stream=bool(stream),
-        include_usage=_include_usage(bool(stream), given),
+        stream=streamed,
+        include_usage=_include_usage(streamed, given),
     )
 
 
 def _max_tokens(given: Mapping[str, Any]) -> int | None:
     names = [name for name in ("max_completion_tokens", "max_tokens") if name in given]
-    for name in names:
-        check_integer(name, given[name], minimum=1)
-    if len({given[name] for name in names}) > 1:
+    limits = [check_integer(name, given[name], minimum=1) for name in names]
+    if len(set(limits)) > 1:
         raise BadRequestError(
             "max_tokens is the older name of max_completion_tokens, and the two differ. Give only the latter.",
             param="max_tokens",
         )
-    return given[names[0]] if names else None
-
-
-def _check_flag(name: str, value: object) -> None:
-    if value is not None and not isinstance(value, bool):
-        raise BadRequestError(
-            f"{name} must be True or False, not {type(value).__name__} {value!r}.",
-            param=name,
-            code="invalid_type",
-        )
-
-
-def _stop(stop: object) -> tuple[str, ...]:
-    strings = [stop] if isinstance(stop, str) else stop
-    if not isinstance(strings, Sequence) or not all(isinstance(string, str) for string in strings):
-        raise BadRequestError(
-            f"stop must be a string or a list of strings, not {stop!r}.", param="stop", code="invalid_type"
-        )
-    if len(strings) > MAX_STOP_STRINGS:
-        raise BadRequestError(
-            f"stop may hold at most {MAX_STOP_STRINGS} strings, but holds {len(strings)}.",
-            param="stop",
-            code="array_above_max_length",
-        )
-    return tuple(strings)
+    return limits[0] if limits else None
 
 
 def _logit_bias(logit_bias: object) -> dict[int, float]:
@@ -152,13 +125,13 @@ def _logit_bias(logit_bias: object) -> dict[int, float]:
 
 
 def _top_logprobs(given: Mapping[str, Any]) -> int | None:
-    wanted = given.get("logprobs", False)
+    wanted = check_flag("logprobs", given.get("logprobs"))
     if "top_logprobs" not in given:
         return 0 if wanted else None
-    check_integer("top_logprobs", given["top_logprobs"], minimum=0, maximum=MAX_TOP_LOGPROBS)
+    top_logprobs = check_integer("top_logprobs", given["top_logprobs"], minimum=0, maximum=MAX_TOP_LOGPROBS)
     if not wanted:
         raise BadRequestError("top_logprobs needs logprobs=True.", param="top_logprobs")
-    return int(given["top_logprobs"])
+    return top_logprobs
 
 
 def _include_usage(stream: bool, given: Mapping[str, Any]) -> bool:
@@ -180,26 +153,50 @@ def _include_usage(stream: bool, given: Mapping[str, Any]) -> bool:
                 param=f"stream_options.{name}",
                 code="unknown_parameter",
             )
-    _check_flag("stream_options.include_usage", options.get("include_usage"))
-    return bool(options.get("include_usage"))
+    return check_flag("stream_options.include_usage", options.get("include_usage"))
 
 
-def _check_unsupported(given: Mapping[str, Any]) -> None:
+def _check_unsupported(messages: list[Message], given: Mapping[str, Any]) -> None:
     """Refuse honestly what is not built, and accept its neutral values."""
-    response_format = given.get("response_format", {"type": "text"})
-    kind = response_format.get("type") if isinstance(response_format, Mapping) else response_format
-    if kind != "text":
-        raise BadRequestError(
-            f"response_format {kind!r} is not supported: this model's replies are text. Leave it out.",
-            param="response_format",
-            code="unsupported_value",
-        )
+    for index, message in enumerate(messages):
+        if message.get("tool_calls"):
+            raise BadRequestError(
+                f"messages[{index}] holds tool calls, which chatlab does not support yet: the model would not see "
+                "them.",
+                param=f"messages[{index}].tool_calls",
+                code="unsupported_value",
+            )
     if given.get("tools"):
         raise BadRequestError(
-            "tools are not supported: the model's chat template has no place for them, so it would never see them. "
-            "Describe what you need in the system message instead.",
+            "chatlab does not support tools yet: the model would not see them. Describe what you need in the system "
+            "message instead.",
             param="tools",
             code="unsupported_value",
         )
     if given.get("tool_choice", "none") not in ("none", "auto"):
         raise BadRequestError("tool_choice needs tools.", param="tool_choice")
+    if "response_format" in given:
+        _check_response_format(given["response_format"])
+
+
+def _check_response_format(response_format: object) -> None:
+    kind = response_format.get("type") if isinstance(response_format, Mapping) else None
+    if not isinstance(kind, str):
+        raise BadRequestError(
+            "response_format must be a dict with a 'type', such as {'type': 'text'}, not "
+            f"{kind_of(response_format)}.",
+            param="response_format",
+            code="invalid_type",
+        )
+    if kind in ("json_object", "json_schema"):
+        raise BadRequestError(
+            f"response_format {kind!r} is not supported yet: replies are text. Leave it out.",
+            param="response_format",
+            code="unsupported_value",
+        )
+    if kind != "text":
+        raise BadRequestError(
+            f"response_format has the type {kind!r}, which is none. Use 'text'.",
+            param="response_format",
+            code="invalid_value",
+        )

@@ -7,7 +7,6 @@ Knows nothing of text.
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,7 +14,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from chatlab.errors import BadRequestError
+from chatlab.checks import check_integer, check_number
 
 __all__ = [
     "SamplingParams",
@@ -30,6 +29,7 @@ __all__ = [
     "sample",
 ]
 
+GREEDY_BELOW = 1e-6
 MASKED = float("-inf")  # the logit of a token that may not be drawn: its probability is 0
 
 
@@ -56,46 +56,25 @@ class SamplingParams:
     logit_bias: Mapping[int, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        check_number("temperature", self.temperature, 0, 2)
-        check_number("top_p", self.top_p, 0, 1)
-        check_number("min_p", self.min_p, 0, 1)
-        check_number("repetition_penalty", self.repetition_penalty, 0.01, 10)
-        check_number("presence_penalty", self.presence_penalty, -2, 2)
-        check_number("frequency_penalty", self.frequency_penalty, -2, 2)
-        check_integer("top_k", self.top_k, minimum=0)
-        for bias in self.logit_bias.values():
-            check_number("logit_bias", bias, -100, 100)
+        checked = {
+            "temperature": check_number("temperature", self.temperature, 0, 2),
+            "top_p": check_number("top_p", self.top_p, 0, 1),
+            "top_k": check_integer("top_k", self.top_k, minimum=0),
+            "min_p": check_number("min_p", self.min_p, 0, 1),
+            "repetition_penalty": check_number("repetition_penalty", self.repetition_penalty, 0.01, 10),
+            "presence_penalty": check_number("presence_penalty", self.presence_penalty, -2, 2),
+            "frequency_penalty": check_number("frequency_penalty", self.frequency_penalty, -2, 2),
+            "logit_bias": {
+                token_id: check_number("logit_bias", bias, -100, 100) for token_id, bias in self.logit_bias.items()
+            },
+        }
+        for name, value in checked.items():
+            object.__setattr__(self, name, value)
 
-
-def check_number(name: str, value: object, minimum: float, maximum: float) -> None:
-    """Raise `BadRequestError` unless the value is a number in the range, both ends included."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise BadRequestError(
-            f"{name} must be a number, not {type(value).__name__} {value!r}.", param=name, code="invalid_type"
-        )
-    if math.isnan(value) or not minimum <= value <= maximum:
-        code = "decimal_below_min_value" if value < minimum else "decimal_above_max_value"
-        raise BadRequestError(
-            f"{name} must be between {minimum:g} and {maximum:g}, but is {value:g}.", param=name, code=code
-        )
-
-
-def check_integer(name: str, value: object, *, minimum: int, maximum: int | None = None) -> None:
-    """Raise `BadRequestError` unless the value is a whole number in the range, both ends included."""
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise BadRequestError(
-            f"{name} must be a whole number, not {type(value).__name__} {value!r}.",
-            param=name,
-            code="invalid_type",
-        )
-    if value < minimum:
-        raise BadRequestError(
-            f"{name} must be at least {minimum}, but is {value}.", param=name, code="integer_below_min_value"
-        )
-    if maximum is not None and value > maximum:
-        raise BadRequestError(
-            f"{name} must be at most {maximum}, but is {value}.", param=name, code="integer_above_max_value"
-        )
+    @property
+    def greedy(self) -> bool:
+        """Whether the likeliest token is always taken: at temperature 0, or so near it that dividing would overflow."""
+        return self.temperature < GREEDY_BELOW
 
 
 def apply_logit_bias(logits: Tensor, logit_bias: Mapping[int, float]) -> Tensor:
@@ -210,7 +189,7 @@ def process_logits(
     logits = apply_logit_bias(logits, params.logit_bias)
     logits = apply_repetition_penalty(logits, [*prompt_ids, *reply_ids], params.repetition_penalty)
     logits = apply_presence_and_frequency_penalty(logits, reply_ids, params.presence_penalty, params.frequency_penalty)
-    if params.temperature == 0:
+    if params.greedy:
         return logits
     logits = apply_temperature(logits, params.temperature)
     logits = apply_top_k(logits, params.top_k)
@@ -230,7 +209,7 @@ def sample(logits: Tensor, *, temperature: float, random_number: float) -> int:
     >>> sample(logits, temperature=0, random_number=0.99)
     0
     """
-    if temperature == 0:
+    if temperature < GREEDY_BELOW:
         return int(logits.argmax())
     probabilities = logits.double().softmax(dim=-1)  # [vocab_size]
     cumulated = probabilities.cumsum(dim=-1)  # [vocab_size]

@@ -7,8 +7,9 @@ written by the template. Knows nothing of sampling or replies.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import jinja2
 
@@ -38,6 +39,16 @@ class Prompt(str):
         prompt.control_tokens = tuple(control_tokens)
         prompt.forged = tuple(forged)
         return prompt
+
+    def __add__(self, other: str) -> Prompt:
+        """Return the prompt with text after it, as for a reply's beginning; what is forged stays forged."""
+        shifted = [(start + len(self), end + len(self)) for start, end in getattr(other, "forged", ())]
+        text = str.__add__(self, other)
+        return Prompt(text, control_tokens=self.control_tokens, forged=[*self.forged, *shifted])
+
+    def __radd__(self, other: str) -> Prompt:
+        shifted = [(start + len(other), end + len(other)) for start, end in self.forged]
+        return Prompt(str.__add__(other, self), control_tokens=self.control_tokens, forged=shifted)
 
     def __getnewargs_ex__(self) -> tuple[tuple[str], dict[str, object]]:
         return (str(self),), {"control_tokens": self.control_tokens, "forged": self.forged}
@@ -80,10 +91,9 @@ def render(
             "whose name ends in -Instruct or -Chat, or give one by hand: chatlab.load(..., chat_template=...)."
         )
     stand_ins = {} if allow_control_tokens else _stand_ins(checked, model.control_tokens)
-    for message in checked:
-        message["role"] = "system" if message["role"] == "developer" else message["role"]
-        for token, stand_in in stand_ins.items():
-            message["content"] = message["content"].replace(token, stand_in)
+    for index, message in enumerate(checked):
+        role = "system" if message["role"] == "developer" else message["role"]
+        checked[index] = {**_replace(message, stand_ins), "role": role}
     rendered = _apply_template(model, checked, add_generation_prompt=add_generation_prompt)
     return _restore(rendered, stand_ins, model.control_tokens)
 
@@ -93,20 +103,41 @@ def _apply_template(model: ChatModel, messages: list[Message], *, add_generation
         rendered = model.tokenizer.apply_chat_template(
             messages, tokenize=False, add_generation_prompt=add_generation_prompt
         )
-    except (jinja2.TemplateSyntaxError, jinja2.UndefinedError) as error:
+    except Exception as error:  # a template is a program: it can fail in any way
+        if type(error) is jinja2.TemplateError:  # what a template's own raise_exception(...) raises
+            raise BadRequestError(
+                f"The chat template of {model.name} refuses these messages: {error}", param="messages"
+            ) from error
         raise ChatTemplateError(f"The chat template of {model.name} does not work: {error}") from error
-    except jinja2.TemplateError as error:  # what a template's own raise_exception(...) raises
-        raise BadRequestError(
-            f"The chat template of {model.name} refuses these messages: {error}", param="messages"
-        ) from error
     return str(rendered)
 
 
+def _replace(value: Any, replacements: dict[str, str]) -> Any:
+    """Return the value with the replacements made in every string of it; a dict's keys stay."""
+    if isinstance(value, dict):
+        return {key: _replace(each, replacements) for key, each in value.items()}
+    if isinstance(value, list):
+        return [_replace(each, replacements) for each in value]
+    if isinstance(value, str):
+        for old, new in replacements.items():
+            value = value.replace(old, new)
+    return value
+
+
 def _stand_ins(messages: list[Message], control_tokens: Sequence[str]) -> dict[str, str]:
-    """Return, for each control token found in a content, a private-use character that none of them uses."""
-    text = "".join(message["content"] for message in messages)
+    """Return, for each control token found in the messages, a private-use character that they do not use."""
+    text = "\n".join(_strings(messages))
     unused = (chr(code) for code in range(0xF0000, 0xFFFFD) if chr(code) not in text)
     return {token: next(unused) for token in control_tokens if token in text}
+
+
+def _strings(value: Any) -> Iterator[str]:
+    """Yield every string in messages, however deep."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, (dict, list)):
+        for each in value.values() if isinstance(value, dict) else value:
+            yield from _strings(each)
 
 
 def _restore(rendered: str, stand_ins: dict[str, str], control_tokens: Sequence[str]) -> Prompt:

@@ -64,12 +64,13 @@ def count_tokens(text: str | Sequence[Message], *, model: ChatModel | str | Path
 
 def token_bytes(token_id: int, tokenizer: PreTrainedTokenizerFast) -> bytes | None:
     """Return the bytes a token stands for, or None for a control token. One character may need several tokens."""
-    if token_id in tokenizer.added_tokens_decoder and tokenizer.added_tokens_decoder[token_id].special:
-        return None
+    added = tokenizer.added_tokens_decoder.get(token_id)
+    if added is not None:
+        return None if added.special else str(added.content).encode()
     piece = str(tokenizer.convert_ids_to_tokens(token_id) or "")
-    table = _byte_of_character()
-    if all(character in table for character in piece):  # a byte-level vocabulary, as of GPT-2, Llama 3, Qwen, SmolLM
-        return bytes(table[character] for character in piece)
+    decoder = tokenizer.backend_tokenizer.decoder
+    if decoder is not None and b'"ByteLevel"' in decoder.__getstate__():  # as of GPT-2, Llama 3, Qwen, SmolLM
+        return bytes(_byte_of_character()[character] for character in piece)
     if len(piece) == 6 and piece.startswith("<0x"):  # SentencePiece's way of writing a single byte
         return bytes([int(piece[3:5], 16)])
     return str(tokenizer.decode([token_id])).encode()

@@ -1,13 +1,22 @@
 import math
 
+import numpy as np
 import pytest
 from openai.lib.streaming.chat import ChatCompletionStreamState
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
 
 import chatlab
-from chatlab import BadRequestError, ContextLengthError, ModelNotFoundError, chat_completions, system, user
-from chatlab.completions import ChatCompletionStream, join_chunks
+from chatlab import (
+    BadRequestError,
+    ContextLengthError,
+    ModelNotFoundError,
+    ReplyStoppedError,
+    chat_completions,
+    system,
+    user,
+)
 from chatlab.requests import ChatOptions, check_request
+from chatlab.streaming import ChatCompletionStream, join_chunks
 from chatlab.testing import ScriptedModel
 
 HELLO = [system("You are a helpful assistant."), user("Say hello.")]
@@ -51,11 +60,12 @@ def test_the_clients_own_accumulator_joins_the_stream_to_the_same_reply():
     stream = chat_completions(
         HELLO, ScriptedModel("Hey 🎉! x"), stream=True, stream_options={"include_usage": True}, **options
     )
+    chunks = list(stream)
     state = ChatCompletionStreamState()
-    for chunk in stream:
+    for chunk in chunks:
         state.handle_chunk(chunk)
     theirs = state.get_final_completion()
-    joined = join_chunks(stream)
+    joined = join_chunks(chunks)
     whole = chat_completions(HELLO, ScriptedModel("Hey 🎉! x"), **options)
     assert [choice.message.content for choice in joined.choices] == ["Hey 🎉"] * 2
     for response in (joined, whole):
@@ -66,21 +76,34 @@ def test_the_clients_own_accumulator_joins_the_stream_to_the_same_reply():
             assert mine.logprobs.content == other.logprobs.content
 
 
-def test_a_finished_stream_replays():
-    model = ScriptedModel("Hello!")
-    stream = chat_completions(HELLO, model, stream=True)
-    assert list(stream) == list(stream) and len(model.prompts) == 1
+def test_stream_is_an_iterator_and_can_be_read_once():
+    stream = chat_completions(HELLO, ScriptedModel("abc"), stream=True)
+    assert next(stream).choices[0].delta.role == "assistant"
+    assert [chunk.choices[0].delta.content for chunk in stream] == ["a", "b", "c", None]
+    assert list(stream) == []
 
 
 def test_closing_a_stream_ends_it_within_a_token():
-    model = ScriptedModel("x" * 1000)
-    with chat_completions(HELLO, model, stream=True) as stream:
-        for number, _ in enumerate(stream):
-            if number == 5:
+    chunks = []
+    with chat_completions(HELLO, ScriptedModel("x" * 1000), stream=True) as stream:
+        for chunk in stream:
+            chunks.append(chunk)
+            if len(chunks) == 5:
                 stream.close()
-    assert number == 5
-    with pytest.raises(ValueError, match="ended before the reply was complete"):
-        join_chunks(stream)
+    assert len(chunks) == 5
+    with pytest.raises(ReplyStoppedError, match="stopped before its end"):
+        join_chunks(chunks)
+
+
+@pytest.mark.parametrize("n", [1, 3])
+def test_negative_seeds_are_seeds_too(n):
+    options = {"temperature": 2, "max_tokens": 3, "n": n, "logit_bias": {str(byte): 50 for byte in range(97, 123)}}
+    texts = [
+        choice.message.content
+        for seed in (-5, 5)
+        for choice in chat_completions(HELLO, ScriptedModel("~~~"), seed=seed, **options).choices
+    ]
+    assert len(set(texts)) == len(texts)
 
 
 def test_usage_is_exact(model):
@@ -190,6 +213,9 @@ REFUSED = [
     ({"tools": [{"type": "function", "function": {"name": "f"}}]}, "tools", "unsupported_value"),
     ({"tool_choice": "required"}, "tool_choice", None),
     ({"response_format": {"type": "json_object"}}, "response_format", "unsupported_value"),
+    ({"response_format": {"type": "banana"}}, "response_format", "invalid_value"),
+    ({"response_format": "text"}, "response_format", "invalid_type"),
+    ({"temperature": 10**400}, "temperature", "decimal_above_max_value"),
 ]
 
 
@@ -208,6 +234,24 @@ def test_bad_messages_are_refused_with_their_path():
     with pytest.raises(BadRequestError) as caught:
         chat_completions([{"content": "Hello!"}], ScriptedModel("x"))
     assert caught.value.param == "messages[0].role"
+
+
+def test_tool_calls_in_the_history_are_refused_and_not_dropped():
+    call = {"role": "assistant", "content": None, "tool_calls": [{"id": "1", "type": "function", "function": {}}]}
+    with pytest.raises(BadRequestError) as caught:
+        chat_completions([user("?"), call, {"role": "tool", "content": "42"}], ScriptedModel("x"))
+    assert (caught.value.param, caught.value.code) == ("messages[1].tool_calls", "unsupported_value")
+
+
+def test_numbers_of_numpy_are_numbers():
+    options = {"seed": np.int64(3), "n": np.int32(1), "temperature": np.float32(0), "max_tokens": np.int64(2)}
+    response = chat_completions(HELLO, ScriptedModel("Hello!"), **options)
+    assert response.choices[0].message.content == "He"
+
+
+def test_temperature_near_0_is_0():
+    response = chat_completions(HELLO, ScriptedModel("Hello!"), temperature=1e-40)
+    assert response.choices[0].message.content == "Hello!"
 
 
 def test_system_message_in_the_middle_is_allowed():

@@ -1,11 +1,17 @@
 import json
+import threading
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from openai.types.chat import ChatCompletionMessage
 
-from chatlab import BadRequestError, Conversation, assistant, system, user
+from chatlab import BadRequestError, Conversation, ReplyStoppedError, assistant, system, user
 from chatlab.testing import ScriptedModel
+
+SETTINGS = '{"temperature": 1, "top_p": 1, "seed": null, "max_completion_tokens": null}'
+BAD_ROLE = f'{{"messages": [{{"role": "banana", "content": "Hi"}}], "settings": {SETTINGS}}}'
+BAD_SETTING = f'{{"messages": [{{"role": "user", "content": "Hi"}}], "settings": {SETTINGS.replace("1", "9", 1)}}}'
 
 
 def test_every_request_holds_the_whole_history():
@@ -25,8 +31,8 @@ def test_every_request_holds_the_whole_history():
 
 def test_streamed_reply_grows_in_the_history():
     chat = Conversation(model=ScriptedModel("Hey"))
-    seen = [chat.messages[-1]["content"] for _ in chat("Hi", stream=True)]
-    assert seen[:4] == ["Hi", "H", "He", "Hey"]
+    seen = [[message["content"] for message in chat.messages] for _ in chat("Hi", stream=True)]
+    assert seen[:4] == [[], ["Hi", "H"], ["Hi", "He"], ["Hi", "Hey"]]
     assert chat.messages == [user("Hi"), assistant("Hey")]
 
 
@@ -42,6 +48,58 @@ def test_stream_that_is_never_read_changes_nothing():
     chat = Conversation(model=ScriptedModel("Hello!"))
     chat("Hi", stream=True)
     assert chat.messages == []
+
+
+def test_a_new_turn_ends_an_old_stream_which_then_writes_nothing():
+    chat = Conversation(model=ScriptedModel("AAA", "BBB"))
+    old = chat("one", stream=True)
+    next(old), next(old)
+    chat("two")
+    assert [chunk.choices[0].delta.content for chunk in old] == []
+    contents = [message["content"] for message in chat.messages]
+    assert contents == ["one", "A", "two", "BBB"]
+
+
+@pytest.mark.parametrize("forget", ["undo", "clear"])
+def test_forgetting_while_streaming_forgets(forget):
+    chat = Conversation(model=ScriptedModel("AAA"))
+    stream = chat("one", stream=True)
+    next(stream), next(stream)
+    getattr(chat, forget)()
+    assert list(stream) == [] and chat.messages == []
+
+
+def test_empty_reply_is_a_turn():
+    chat = Conversation(model=ScriptedModel(""))
+    chat("Hi")
+    assert chat.messages == [user("Hi"), assistant("")]
+
+
+def test_whole_reply_that_is_stopped_says_so_and_stays_in_the_history():
+    chat = Conversation(model=ScriptedModel("x" * 1000, seconds_per_token=0.01))
+    stopper = threading.Timer(0.2, chat.stop)
+    stopper.start()
+    with pytest.raises(ReplyStoppedError):
+        chat("Hi")
+    assert 0 < len(chat.messages[1]["content"]) < 500
+
+
+def test_reply_objects_of_the_client_may_stand_in_the_history(tmp_path):
+    chat = Conversation(model=ScriptedModel("Bye!"))
+    chat.messages += [user("Hi"), ChatCompletionMessage(role="assistant", content="Hello!")]
+    assert "Hello!" in chat._repr_html_() and repr(chat) == "Conversation(1 turn, 2 messages)"
+    assert Conversation.load(chat.save(tmp_path / "chat.json")).messages[1] == assistant("Hello!")
+    chat("Ciao")
+    chat.undo()
+    chat.undo()
+    assert chat.messages == []
+
+
+def test_saved_file_can_be_read_by_others_and_a_tilde_is_home(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    path = Conversation([user("Hi")]).save("~/chat.md")
+    assert path == tmp_path / "chat.md" and path.stat().st_mode & 0o777 == 0o644
+    assert Conversation.load("~/chat.md").messages == [user("Hi")]
 
 
 @pytest.mark.parametrize("stream", [False, True])
@@ -127,7 +185,9 @@ def test_save_is_whole_or_not_at_all(tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == [path]
 
 
-@pytest.mark.parametrize("text", ["", "{}", "[]", '{"messages": 5, "settings": {}}', '{"messages": []}'])
+@pytest.mark.parametrize(
+    "text", ["", "{}", "[]", '{"messages": 5, "settings": {}}', '{"messages": []}', BAD_ROLE, BAD_SETTING]
+)
 def test_load_says_when_a_file_is_no_conversation(tmp_path, text):
     for name in ("chat.json", "chat.md"):
         (tmp_path / name).write_text(text)

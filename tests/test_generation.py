@@ -3,7 +3,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chatlab.errors import ContextLengthError
+from chatlab.errors import BadRequestError, ContextLengthError, ReplyStoppedError
 from chatlab.generation import PREFILL_CHUNK, StopStrings, generate, generate_steps, prefill
 from chatlab.messages import system, user
 from chatlab.sampling import SamplingParams
@@ -96,8 +96,29 @@ def test_reply_ends_where_the_context_does():
 
 
 def test_prompt_that_leaves_no_room_is_refused_with_the_counts():
-    with pytest.raises(ContextLengthError, match=r"10 tokens.*can hold 10"):
-        list(generate("1234567890", model=ScriptedModel("x", context_length=10)))
+    with pytest.raises(ContextLengthError, match=r"can hold 10 tokens.*needs 11: 10 in the messages"):
+        generate("1234567890", model=ScriptedModel("x", context_length=10))
+
+
+@pytest.mark.parametrize(
+    ("prompt", "options", "param"),
+    [
+        ("", {}, "messages"),
+        ("Hi", {"temperature": 9}, "temperature"),
+        ("Hi", {"max_completion_tokens": 0}, "max_completion_tokens"),
+        ("Hi", {"stop": 5}, "stop"),
+        ("Hi", {"top_logprobs": -1}, "top_logprobs"),
+    ],
+)
+def test_bad_values_are_refused_at_once(prompt, options, param):
+    with pytest.raises(BadRequestError) as caught:
+        generate(prompt, model=ScriptedModel("x"), **options)
+    assert caught.value.param == param
+
+
+def test_one_stop_string_needs_no_list_and_messages_are_rendered():
+    steps = generate([user("Hi")], model=ScriptedModel("The END"), stop="END", temperature=0)
+    assert "".join(step.text for step in steps) == "The "
 
 
 def test_long_prompt_can_be_interrupted_between_chunks():
@@ -107,7 +128,7 @@ def test_long_prompt_can_be_interrupted_between_chunks():
         asked.append(True)
         return len(asked) == 3
 
-    with pytest.raises(InterruptedError):
+    with pytest.raises(ReplyStoppedError):
         prefill(model, [65] * PREFILL_CHUNK * 4, interrupted=interrupted)
     assert len(model.prompts[0]) == 2 * PREFILL_CHUNK
 

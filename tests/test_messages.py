@@ -31,6 +31,7 @@ MISTAKES = [
         "unsupported_value",
         "text only",
     ),
+    ([user("half \ud83d")], "messages[0].content", "invalid_value", "half a character"),
     ([user("a"), {"role": "tool", "content": "42", "tool_call_id": "1"}], "messages[1]", None, "no tool call"),
 ]
 

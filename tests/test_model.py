@@ -1,7 +1,9 @@
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from transformers import PreTrainedTokenizerFast
 
 import chatlab
@@ -76,6 +78,35 @@ def test_pickled_weights_are_never_read(folder):
         load(folder)
 
 
+def test_missing_or_cut_off_weights_are_refused_and_not_made_up(folder):
+    weights = load_file(folder / "model.safetensors")
+    missing = next(name for name in weights if weights[name].dim() == 2)
+    save_file({name: value for name, value in weights.items() if name != missing}, folder / "model.safetensors")
+    with pytest.raises(ModelFilesError, match=f"1 tensors are missing or do not fit, such as {missing}"):
+        load(folder)
+    whole = (folder / "model.safetensors").read_bytes()
+    (folder / "model.safetensors").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(ModelFilesError, match="cannot be loaded"):
+        load(folder)
+
+
+def test_one_model_under_several_names_is_loaded_once(folder, model, monkeypatch):
+    monkeypatch.chdir(folder.parent)
+    assert load("tiny") is load(folder) is load(str(folder) + "/")
+    assert load("smollm2-135m-INSTRUCT") is model
+
+
+def test_a_loaded_model_is_not_kept_waiting_by_another_load(model):
+    with ThreadPoolExecutor() as pool, chatlab.model._loading:
+        assert pool.submit(load).result(timeout=5) is model
+
+
+@pytest.mark.parametrize("device", ["gpu", "cuda", "mps", "cuda:1", ""])
+def test_device_that_is_not_there(device):
+    with pytest.raises(ValueError, match=r"one that this machine has \(cpu\)"):
+        load(device=device)
+
+
 def test_code_that_a_model_brings_is_never_run(folder):
     config = (folder / "config.json").read_text()
     auto_map = '{"auto_map": {"AutoConfig": "evil.Evil", "AutoModelForCausalLM": "evil.Evil"},'
@@ -87,7 +118,9 @@ def test_code_that_a_model_brings_is_never_run(folder):
         load(folder)
 
 
-@pytest.mark.parametrize("name", ["gpt-17", "no/such/folder", "./missing", "~/missing.gguf"])
+@pytest.mark.parametrize(
+    "name", ["gpt-17", "no/such/folder", "./missing", "~/missing.gguf", "", "a/my.gguf", "~nouser/x", "x" * 5000]
+)
 def test_name_that_leads_nowhere(name):
     with pytest.raises(ModelNotFoundError, match="There is no model"):
         load(name)

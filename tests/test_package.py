@@ -23,9 +23,12 @@ IMPORTABLE = [name for name in MODULES if not name.endswith("__main__")]  # impo
 # Each module may import only from those before it: the order in which one turn of a chat flows.
 LAYERS = [
     "errors",
+    "checks",
+    "files",
     "display",
     "weights",
     "weights.home",
+    "weights.hub",
     "weights.inventory",
     "weights.download",
     "weights.gguf_tokenizer",
@@ -39,6 +42,7 @@ LAYERS = [
     "sampling",
     "generation",
     "requests",
+    "streaming",
     "completions",
     "conversation",
     "testing",

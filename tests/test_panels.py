@@ -18,7 +18,7 @@ def test_send_by_button_and_by_enter():
     assert [message["content"] for message in panel.conversation.messages] == ["Hi", "Hello!", "Ciao", "Bye!"]
     assert panel.message_box.value == ""
     assert all(text in panel.transcript.value for text in ("Hi", "Hello!", "Ciao", "Bye!"))
-    assert "done · 4 tokens" in panel.status.value
+    assert "done · 5 tokens" in panel.status.value, "four characters and the end token"
 
 
 def test_text_grows_while_the_kernel_stays_free():
@@ -42,11 +42,11 @@ def test_stop_ends_the_reply_and_keeps_what_was_said():
     panel.wait(10)
     assert time.perf_counter() - started < 0.5
     assert 0 < len(panel.conversation.messages[-1]["content"]) < 200
-    assert "stopped" in panel.status.value
+    assert "stopped after" in panel.status.value
     panel.send("Again")
     panel.stop()
     panel.wait(10)
-    assert not panel.running
+    assert not panel.running and panel.message_box.value == "Again", "nothing was said: it can be sent again"
 
 
 def test_a_second_send_waits_for_the_first():
@@ -72,6 +72,18 @@ def test_controls_set_the_next_reply():
     panel.send("Hi")
     panel.wait(10)
     assert "pirate" not in model.prompts[1]
+
+
+def test_settings_changed_from_python_hold_and_both_at_once_are_refused():
+    model = ScriptedModel("Hello!")
+    chat = Conversation(model=model)
+    panel = ChatPanel(chat)
+    chat.system, chat.temperature = "Be a pirate.", 0.4
+    panel.send("Hi")
+    panel.wait(10)
+    assert "Be a pirate." in model.prompts[0] and chat.temperature == 0.4
+    with pytest.raises(TypeError, match="not both"):
+        ChatPanel(chat, system="s")
 
 
 def test_clear_forgets_the_turns_also_while_replying():

@@ -14,9 +14,9 @@ from typing import Any
 import ipywidgets as widgets
 
 from chatlab.conversation import Conversation
-from chatlab.display import STYLE, escape, transcript_html
+from chatlab.display import STYLE, count_of, escape, transcript_html
 from chatlab.errors import ChatlabError
-from chatlab.messages import Message
+from chatlab.messages import Message, user, validate
 from chatlab.model import ChatModel, resolve
 
 __all__ = ["ChatPanel"]
@@ -46,14 +46,19 @@ class ChatPanel(widgets.VBox):  # type: ignore[misc]
         conversation: Conversation | None = None,
         *,
         system: str | None = None,
-        temperature: float = 1.0,
+        temperature: float | None = None,
         max_completion_tokens: int | None = None,
         model: ChatModel | str | Path | None = None,
     ) -> None:
         if conversation is None:
             conversation = Conversation(
-                system=system, temperature=temperature, max_completion_tokens=max_completion_tokens, model=model
+                system=system,
+                temperature=1.0 if temperature is None else temperature,
+                max_completion_tokens=max_completion_tokens,
+                model=model,
             )
+        elif (system, temperature, max_completion_tokens, model) != (None, None, None, None):
+            raise TypeError("Give ChatPanel a conversation, which has its own settings, or the settings; not both.")
         # Loading here shows its progress bar under the cell; in the thread of the first reply it would appear anywhere.
         conversation.model = resolve(conversation.model)
         self.conversation = conversation
@@ -101,10 +106,18 @@ class ChatPanel(widgets.VBox):  # type: ignore[misc]
         self.stop_button.on_click(lambda _: self.stop())
         self.clear_button.on_click(lambda _: self.clear())
         self.message_box.on_msg(self._on_message)
+        self.system_box.observe(self._on_system, "value")
+        self.temperature_slider.observe(self._on_temperature, "value")
 
     def _on_message(self, _: Any, content: dict[str, Any], __: Any) -> None:
         if content.get("event") == "submit":  # what the text field sends when Enter is pressed
             self.send()
+
+    def _on_system(self, change: dict[str, Any]) -> None:
+        self.conversation.system = change["new"] or None
+
+    def _on_temperature(self, change: dict[str, Any]) -> None:
+        self.conversation.temperature = change["new"]
 
     @property
     def running(self) -> bool:
@@ -120,10 +133,9 @@ class ChatPanel(widgets.VBox):  # type: ignore[misc]
         if not text.strip() or self.running:
             return
         self.message_box.value = ""
-        self.conversation.system = self.system_box.value or None
-        self.conversation.temperature = self.temperature_slider.value
         self._stopping.clear()
         self._set_running(True)
+        self._show_transcript([*self.conversation.messages, user(text)], busy=True)
         self._thread = threading.Thread(target=self._reply, args=(text,), daemon=True)
         self._thread.start()
 
@@ -147,33 +159,39 @@ class ChatPanel(widgets.VBox):  # type: ignore[misc]
 
     def _reply(self, text: str) -> None:
         """Make the reply and show it as it grows; runs in a thread of its own."""
-        started, shown, tokens, finish_reason = time.perf_counter(), 0.0, 0, None
+        started, shown, pieces, usage, finish_reason = time.perf_counter(), 0.0, 0, None, None
         try:
             chunks = self.conversation(text, stream=True)
             if self._stopping.is_set():  # Stop was faster than the thread
                 self.conversation.stop()
             for chunk in chunks:
+                usage = chunk.usage or usage
                 for choice in chunk.choices:
-                    tokens += bool(choice.delta.content)
+                    pieces += bool(choice.delta.content)
                     finish_reason = choice.finish_reason or finish_reason
-                if time.perf_counter() - shown > SECONDS_BETWEEN_UPDATES:
+                if pieces and time.perf_counter() - shown > SECONDS_BETWEEN_UPDATES:
                     shown = time.perf_counter()
                     self._show_transcript(self.conversation.messages, busy=True)
-            how = {"stop": "done", "length": "cut off: the token limit is reached", None: "stopped"}[finish_reason]
-            speed = tokens / (time.perf_counter() - started)
-            self._note(f"{how} · {tokens} tokens · {speed:.1f} tokens a second")
+            if usage:
+                how = "done" if finish_reason == "stop" else "cut off: the token limit is reached"
+                speed = usage.completion_tokens / (time.perf_counter() - started)
+                self._note(f"{how} · {usage.completion_tokens} tokens · {speed:.1f} tokens a second")
+            else:
+                self._note(f"stopped after {pieces} pieces of text")
         except ChatlabError as error:
-            self.message_box.value = text
             self._note(f"{type(error).__name__}: {error}")
         except Exception as error:  # a thread has nobody to raise to: the learner must see it in the panel
             self._note(f"Something went wrong: {type(error).__name__}: {error}")
         finally:
+            if not pieces and finish_reason is None:  # nothing was said, so the question can be put again
+                self.message_box.value = text
             self._show_transcript(self.conversation.messages)
             self._set_running(False)
 
     def _set_running(self, running: bool) -> None:
         self.send_button.disabled = running
         self.stop_button.disabled = not running
+        self.system_box.disabled = running
         if running:
             self._note("thinking …")
 
@@ -181,7 +199,9 @@ class ChatPanel(widgets.VBox):  # type: ignore[misc]
         self.status.value = f'<div class="chatlab-note" role="status">{escape(text)}</div>'
 
     def _show_transcript(self, messages: list[Message], *, busy: bool = False) -> None:
-        turns = [message for message in messages if message["role"] in ("user", "assistant")]
+        turns = (
+            [message for message in validate(messages) if message["role"] in ("user", "assistant")] if messages else []
+        )
         inner = transcript_html(turns) or '<span class="chatlab-note">Say hello.</span>'
         self.transcript.value = (
             f'<div class="chatlab chatlab-log"><div role="log" aria-live="polite" aria-busy="{str(busy).lower()}" '
@@ -189,5 +209,5 @@ class ChatPanel(widgets.VBox):  # type: ignore[misc]
         )
 
     def __repr__(self) -> str:
-        turns = sum(message["role"] == "user" for message in self.conversation.messages)
-        return f"ChatPanel({turns} turn{'' if turns == 1 else 's'}, temperature={self.temperature_slider.value:.1f})"
+        turns, temperature = self.conversation.turns, self.conversation.temperature
+        return f"ChatPanel({count_of(turns, 'turn')}, temperature={temperature:.1f})"
