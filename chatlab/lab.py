@@ -28,6 +28,7 @@ def open_lab(folder: Path, *, host: str = "localhost", port: int | None = None, 
         f"--ServerApp.ip={host}",
         f"--ServerApp.open_browser={browser}",
         "--ServerApp.log_level=WARN",
+        "--LabApp.log_level=WARN",
         # A learner in a container is often root, where JupyterLab refuses to start unless told otherwise.
         f"--ServerApp.allow_root={hasattr(os, 'geteuid') and os.geteuid() == 0}",
     ]

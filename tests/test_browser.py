@@ -115,10 +115,10 @@ def run_all_cells(page, path):
     raise AssertionError("not every cell was run within three minutes")
 
 
-def screenshot(page, name):
-    """Keep a picture where `CHATLAB_SCREENSHOTS` says, to look at."""
+def screenshot(shown, name):
+    """Keep a picture of a page or a part of it where `CHATLAB_SCREENSHOTS` says, to look at."""
     if folder := os.environ.get("CHATLAB_SCREENSHOTS"):
-        page.screenshot(path=Path(folder) / f"{name}.png")
+        shown.screenshot(path=Path(folder) / f"{name}.png")
 
 
 def reply_text(panel):
@@ -151,7 +151,7 @@ def test_lesson_runs_and_the_panel_chats(page, lab):
         lengths.append(len(reply_text(panel)))
         time.sleep(0.25)
     assert len(set(lengths)) >= 3 and lengths == sorted(lengths), f"the text did not grow: {lengths}"
-    screenshot(page, "chat-panel-streaming")
+    screenshot(panel, "chat-panel-streaming")
 
     stop = panel.get_by_role("button", name="Stop")
     send = panel.get_by_role("button", name="Send")
@@ -161,7 +161,7 @@ def test_lesson_runs_and_the_panel_chats(page, lab):
     stopped = reply_text(panel)
     time.sleep(1)
     assert reply_text(panel) == stopped and len(stopped) >= lengths[-1]
-    screenshot(page, "chat-panel-stopped")
+    screenshot(panel, "chat-panel-stopped")
 
     panel.get_by_role("button", name="Clear").click()
     message.fill("What is the capital of Japan?")
@@ -169,4 +169,4 @@ def test_lesson_runs_and_the_panel_chats(page, lab):
     panel.locator("text=/done · \\d+ tokens|cut off/").wait_for(timeout=60_000)
     assert len(reply_text(panel)) > 0
     assert panel.locator(".chatlab-message.user").count() == 1
-    screenshot(page, "chat-panel-answered")
+    screenshot(panel, "chat-panel-answered")
