@@ -252,9 +252,7 @@ def _joined(messages: Sequence[Any], index: int) -> list[Any]:
 
 
 def _without(messages: Sequence[Any], index: int, tokens: Sequence[str]) -> list[Any]:
-    text, pattern = str(validate([user(messages[index]["content"])])[0]["content"]), any_of(tokens)
-    while pattern.search(text):  # what is left may form a token again
-        text = pattern.sub("", text)
+    text = any_of(tokens).sub("", validate([user(messages[index]["content"])])[0]["content"])
     return replaced(messages, index, [{**messages[index], "content": text}])
 
 

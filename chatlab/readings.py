@@ -126,7 +126,7 @@ def _read_role(
         "unknown-role",
         "error",
         place,
-        f"{place} is {kind_of(role)}, which is no role.",
+        f"{place} is {repr(role)[:40] if isinstance(role, str) else kind_of(role)}, which is no role.",
         f"Write {meant!r}." if meant else f"Use one of {', '.join(ROLES)}.",
         partial(replaced, index=index, by=[{**item, "role": meant}]) if meant else None,
     )

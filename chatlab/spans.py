@@ -169,17 +169,21 @@ def _contents(
         return spans is not None
 
     edges = {index: _edges(message["content"]) for index, message in enumerate(messages)}
-    tight = {index: options[0] for index, options in edges.items() if len(options) == 1}
-    for index in edges if not try_out(tight) else edges.keys() - tight.keys():
-        any(try_out({index: option}) for option in edges[index])
+    tight = {index: options[0] for index, options in edges.items() if len(set(options)) == 1}
+    left = [index for index in edges if index not in tight] if try_out(tight) else list(edges)
+    for role in dict.fromkeys(messages[index]["role"] for index in left):  # a template treats a role alike
+        group = [index for index in left if messages[index]["role"] == role]
+        if not any(try_out({index: edges[index][way] for index in group}) for way in range(4)):
+            for index in group:
+                any(try_out({index: option}) for option in dict.fromkeys(edges[index]))
     return found, chosen
 
 
 def _edges(text: str) -> list[tuple[int, int]]:
-    """Return where a content may begin and end: with its outer white space first, then without it."""
+    """Return where a content may begin and end, in four ways: with its outer white space first, then without it."""
     first = len(text) - len(text.lstrip())
     last = max(first, len(text.rstrip()))
-    return list(dict.fromkeys([(0, len(text)), (first, last), (0, last), (first, len(text))]))
+    return [(0, len(text)), (first, last), (0, last), (first, len(text))]
 
 
 def _between_marks(marked: str, marks: list[str], rendered: str) -> list[Span] | None:

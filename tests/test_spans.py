@@ -247,3 +247,14 @@ def test_joined_prompts_are_covered_too(messages):
         assert_covered(joined)
     assert pieces_of(prompt + "Sure, ")[-1] == ("content", None, "Sure, ")
     assert (prompt + prompt).roles == prompt.roles * 2
+
+
+def test_a_long_history_takes_few_renderings(monkeypatch):
+    model = templated("llama3")
+    counted = []
+    apply = model.tokenizer.apply_chat_template
+    monkeypatch.setattr(model.tokenizer, "apply_chat_template", lambda *a, **k: counted.append(1) or apply(*a, **k))
+    messages = [assistant(" a\n") if index % 2 else user("b ") for index in range(50)]
+    prompt = render(messages, model=model)
+    assert [piece for kind, _, piece in pieces_of(prompt) if kind == "content"] == ["b", "a"] * 25
+    assert len(counted) <= 12
