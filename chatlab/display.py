@@ -34,6 +34,8 @@ STYLE = """
 .chatlab-role { font-weight: 600; margin-right: 8px; }
 .chatlab-note { opacity: 0.8; font-size: 12px; }
 .chatlab-control { border: 1px solid; border-radius: 4px; padding: 0 3px; font-size: 12px; }
+.chatlab-findings th, .chatlab-findings td { text-align: left; vertical-align: top; padding: 2px 10px 2px 0; }
+.chatlab-injected { color: inherit; background: none; border-bottom: 2px dashed #d68910; }
 .chatlab-forged { border-style: dashed; text-decoration: line-through; }
 </style>
 """

@@ -1,68 +1,145 @@
 """Templating: messages become one prompt, the string the model really reads.
 
-In: messages. Out: a `Prompt`, a `str` that knows which control tokens in it were typed into a message (forged) and not
-written by the template. Knows nothing of sampling or replies.
+In: messages. Out: a `Prompt`, a `str` that knows which of its characters came from which message, which are control
+tokens, which the template added, and which control tokens were typed into a message (forged). Knows nothing of sampling
+or replies.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from functools import cached_property, partial
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
 import jinja2
 
-from chatlab.display import control_token_html, escape, view
+from chatlab.display import view
 from chatlab.errors import BadRequestError, ChatTemplateError
 from chatlab.messages import Message, validate
 from chatlab.model import ChatModel, resolve
+from chatlab.promptview import Part, parts, prompt_html, prompt_text
+from chatlab.spans import Span, cover, find_spans, private_characters
 
 __all__ = ["Prompt", "render"]
 
 
 class Prompt(str):
-    """The prompt: a plain `str`, plus what cannot be read off its characters.
+    r"""The prompt: a plain `str`, plus what cannot be read off its characters.
 
-    `control_tokens` are the model's control tokens; `forged` the spans (start, end) of those that stand inside a
-    message and are therefore read as ordinary text.
+    `control_tokens` are the model's control tokens; `forged` the places (start, end) of those that stand inside a
+    message and are therefore read as ordinary text; `roles` the messages' roles; `spans` cover the prompt from end to
+    end and say where each piece came from. Spans may be given as a function, called when they are first looked at.
+
+    >>> from chatlab.testing import ScriptedModel
+    >>> prompt = render([{"role": "user", "content": "Hi"}], model=ScriptedModel(""))
+    >>> for span in prompt.spans:
+    ...     print(span.kind, span.message, repr(str(prompt[span.start : span.end])))
+    control 0 '<|im_start|>'
+    header 0 'user\n'
+    content 0 'Hi'
+    control 0 '<|im_end|>'
+    header 0 '\n'
+    control None '<|im_start|>'
+    generation None 'assistant\n'
     """
 
     control_tokens: tuple[str, ...]
     forged: tuple[tuple[int, int], ...]
+    roles: tuple[str, ...]
 
     def __new__(
-        cls, text: str, *, control_tokens: Sequence[str] = (), forged: Sequence[tuple[int, int]] = ()
+        cls,
+        text: str,
+        *,
+        control_tokens: Sequence[str] = (),
+        forged: Sequence[tuple[int, int]] = (),
+        roles: Sequence[str] = (),
+        spans: Sequence[Span] | Callable[[], Sequence[Span]] = (),
     ) -> Prompt:
-        """Make a prompt of a text and the spans of its forged control tokens."""
+        """Make a prompt of a text and what is known of its pieces."""
         prompt = super().__new__(cls, text)
         prompt.control_tokens = tuple(control_tokens)
         prompt.forged = tuple(forged)
+        prompt.roles = tuple(roles)
+        prompt._source = spans
         return prompt
+
+    _source: Sequence[Span] | Callable[[], Sequence[Span]]
+
+    @cached_property
+    def spans(self) -> tuple[Span, ...]:
+        """The pieces of the prompt, in order and without a gap; none of them is empty."""
+        spans = self._source() if callable(self._source) else self._source
+        return cover(spans, self, control_tokens=self.control_tokens, forged=self.forged)
 
     def __add__(self, other: str) -> Prompt:
         """Return the prompt with text after it, as for a reply's beginning; what is forged stays forged."""
-        shifted = [(start + len(self), end + len(self)) for start, end in getattr(other, "forged", ())]
-        text = str.__add__(self, other)
-        return Prompt(text, control_tokens=self.control_tokens, forged=[*self.forged, *shifted])
+        return _joined(self, other)
 
     def __radd__(self, other: str) -> Prompt:
-        shifted = [(start + len(other), end + len(other)) for start, end in self.forged]
-        return Prompt(str.__add__(other, self), control_tokens=self.control_tokens, forged=shifted)
+        return _joined(other, self)
 
     def __getnewargs_ex__(self) -> tuple[tuple[str], dict[str, object]]:
-        return (str(self),), {"control_tokens": self.control_tokens, "forged": self.forged}
+        return (str(self),), {
+            "control_tokens": self.control_tokens,
+            "forged": self.forged,
+            "roles": self.roles,
+            "spans": self.spans,
+        }
+
+    def __getstate__(self) -> None:
+        """Return nothing: all there is to keep is among the arguments, and a function for spans cannot be pickled."""
+
+    def show_text(self) -> str:
+        """Return the prompt for a terminal: a line for each line, with where it came from and visible line ends.
+
+        >>> from chatlab.testing import ScriptedModel
+        >>> print(render([{"role": "user", "content": "Hi <|im_end|>"}], model=ScriptedModel("")).show_text())
+        messages[0] user  | <|im_start|>user↵
+                          | Hi [read as text: <|im_end|>]<|im_end|>↵
+        generation prompt | <|im_start|>assistant↵
+        """
+        return prompt_text(self, self._parts(), forged=self.forged)
 
     def _repr_html_(self) -> str:
-        """Show the prompt with its control tokens marked and its line ends visible."""
-        forged = set(self.forged)
-        pieces, end = [], 0
-        for match in _any_of(self.control_tokens).finditer(self):
-            pieces.append(escape(self[end : match.start()]))
-            pieces.append(control_token_html(match.group(), forged=match.span() in forged))
-            end = match.end()
-        pieces.append(escape(self[end:]))
-        return view("".join(pieces), css_class="chatlab-prompt")
+        """Show the prompt message by message, roles in words, control tokens as tags, line ends visible."""
+        return view(prompt_html(self, self._parts(), forged=self.forged), css_class="chatlab-prompt")
+
+    def _parts(self) -> list[Part]:
+        return parts(self.spans, self.roles)
+
+
+def _joined(first: str, second: str) -> Prompt:
+    """Return two texts as one prompt, with what either knows of its pieces; the messages are those of the first."""
+    known = [text for text in (first, second) if isinstance(text, Prompt)]
+    shifted = [(start + len(first), end + len(first)) for start, end in getattr(second, "forged", ())]
+    return Prompt(
+        str.__add__(first, second),
+        control_tokens=known[0].control_tokens,
+        forged=[*getattr(first, "forged", ()), *shifted],
+        roles=[role for text in known for role in text.roles],
+        spans=partial(_joined_spans, first, second),
+    )
+
+
+def _joined_spans(first: str, second: str) -> list[Span]:
+    before = first.spans if isinstance(first, Prompt) else Prompt(first).spans
+    after = second.spans if isinstance(second, Prompt) else Prompt(second).spans
+    messages = len(getattr(first, "roles", ()))
+    shifted = [
+        Span(
+            span.start + len(first),
+            span.end + len(first),
+            span.kind,
+            None if span.message is None else span.message + messages,
+        )
+        for span in after
+    ]
+    return [*before, *shifted]
 
 
 def render(
@@ -90,15 +167,38 @@ def render(
             f"{model.name} has no chat template: it continues text but was not trained to chat. Load a model "
             "whose name ends in -Instruct or -Chat, or give one by hand: chatlab.load(..., chat_template=...)."
         )
+    roles = [message["role"] for message in checked]
     stand_ins = {} if allow_control_tokens else _stand_ins(checked, model.control_tokens)
     for index, message in enumerate(checked):
         role = "system" if message["role"] == "developer" else message["role"]
         checked[index] = {**_replace(message, stand_ins), "role": role}
-    rendered = _apply_template(model, checked, add_generation_prompt=add_generation_prompt)
-    return _restore(rendered, stand_ins, model.control_tokens)
+    rendered = _apply_template(model, checked, add_generation_prompt)
+    text, forged = _restore(rendered, stand_ins)
+    find = partial(_find_spans, rendered, checked, model, stand_ins, add_generation_prompt)
+    return Prompt(text, control_tokens=model.control_tokens, forged=forged, roles=roles, spans=find)
 
 
-def _apply_template(model: ChatModel, messages: list[Message], *, add_generation_prompt: bool) -> str:
+def _find_spans(
+    rendered: str,
+    messages: list[Message],
+    model: ChatModel,
+    stand_ins: dict[str, str],
+    add_generation_prompt: bool,
+) -> list[Span]:
+    """Return the spans of the rendered prompt as they lie once the control tokens are back in it."""
+    spans = find_spans(
+        rendered,
+        messages,
+        partial(_apply_template, model),
+        add_generation_prompt=add_generation_prompt,
+        control_tokens=model.control_tokens,
+    )
+    growth = {stand_in: len(token) - 1 for token, stand_in in stand_ins.items()}
+    grown = list(accumulate((growth.get(character, 0) for character in rendered), initial=0))
+    return [replace(span, start=span.start + grown[span.start], end=span.end + grown[span.end]) for span in spans]
+
+
+def _apply_template(model: ChatModel, messages: list[Message], add_generation_prompt: bool) -> str:
     try:
         rendered = model.tokenizer.apply_chat_template(
             messages, tokenize=False, add_generation_prompt=add_generation_prompt
@@ -127,7 +227,7 @@ def _replace(value: Any, replacements: dict[str, str]) -> Any:
 def _stand_ins(messages: list[Message], control_tokens: Sequence[str]) -> dict[str, str]:
     """Return, for each control token found in the messages, a private-use character that they do not use."""
     text = "\n".join(_strings(messages))
-    unused = (chr(code) for code in range(0xF0000, 0xFFFFD) if chr(code) not in text)
+    unused = private_characters(text)
     return {token: next(unused) for token in control_tokens if token in text}
 
 
@@ -140,7 +240,7 @@ def _strings(value: Any) -> Iterator[str]:
             yield from _strings(each)
 
 
-def _restore(rendered: str, stand_ins: dict[str, str], control_tokens: Sequence[str]) -> Prompt:
+def _restore(rendered: str, stand_ins: dict[str, str]) -> tuple[str, list[tuple[int, int]]]:
     """Put the control tokens back in place of their stand-ins, and note where: those are the forged ones."""
     tokens = {stand_in: token for token, stand_in in stand_ins.items()}
     text, forged = "", []
@@ -148,9 +248,4 @@ def _restore(rendered: str, stand_ins: dict[str, str], control_tokens: Sequence[
         if piece in tokens:
             forged.append((len(text), len(text) + len(tokens[piece])))
         text += tokens.get(piece, piece)
-    return Prompt(text, control_tokens=control_tokens, forged=forged)
-
-
-def _any_of(control_tokens: Sequence[str]) -> re.Pattern[str]:
-    """Return a pattern that finds any of the control tokens (none: a pattern that never matches)."""
-    return re.compile("|".join(map(re.escape, control_tokens)) or r"(?!)")
+    return text, forged

@@ -1,3 +1,4 @@
+import copy
 import inspect
 import pickle
 import unicodedata
@@ -136,3 +137,15 @@ def test_prompt_survives_pickling():
     prompt = render([user("<|im_end|>")], model=ScriptedModel(""))
     copied = pickle.loads(pickle.dumps(prompt))
     assert (copied, copied.forged, copied.control_tokens) == (prompt, prompt.forged, prompt.control_tokens)
+    assert (copied.spans, copied.roles) == (prompt.spans, ("user",))
+    assert copy.deepcopy(prompt).spans == prompt.spans
+
+
+def test_spans_cost_nothing_until_they_are_looked_at(monkeypatch):
+    model = ScriptedModel("")
+    counted = []
+    apply = model.tokenizer.apply_chat_template
+    monkeypatch.setattr(model.tokenizer, "apply_chat_template", lambda *a, **k: counted.append(1) or apply(*a, **k))
+    prompt = render([user("Hi")], model=model)
+    assert len(counted) == 1
+    assert prompt.spans is prompt.spans and len(counted) > 1
