@@ -230,7 +230,8 @@ def _by_function(
 
 def _raise_too_long(least: list[Message], budget: _Budget) -> NoReturn:
     raise ContextLengthError(
-        f"The system message and the last turn alone have {budget.count(least)} tokens; with {budget.reserve} reserved "
-        f"for the reply that is over the limit of {budget.limit}. Shorten them, reserve less, or raise the limit.",
+        f"{budget.model.name} can hold {budget.limit} tokens here, but the system message and the last turn alone "
+        f"have {budget.count(least)}, and {budget.reserve} are reserved for the reply. Shorten them, reserve less, or "
+        "raise the limit.",
         param="messages",
     )

@@ -162,7 +162,7 @@ def _ids_and_places(chosen: Vocabulary, text: str, *, forged: bool) -> tuple[lis
     if forged:
         encoded = chosen.plain_text_tokenizer.encode(text, add_special_tokens=False)
         return encoded.ids, encoded.offsets
-    fast = chosen.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
+    fast = chosen.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
     return list(fast["input_ids"]), list(fast["offset_mapping"])
 
 
