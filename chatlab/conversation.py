@@ -14,11 +14,12 @@ from typing import Literal, overload
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
 
 from chatlab.completions import chat_completions
+from chatlab.context import Fitted, Strategy, check_context, fit
 from chatlab.display import count_of, transcript_html, view
 from chatlab.errors import BadRequestError
 from chatlab.files import write_whole
 from chatlab.messages import Message, assistant, role_of, system, user, validate
-from chatlab.model import ChatModel
+from chatlab.model import ChatModel, resolve
 from chatlab.requests import check_request
 from chatlab.streaming import ChatCompletionStream, join_chunks
 
@@ -30,6 +31,11 @@ class Conversation:
 
     `messages` is the history, a plain list that may be read and changed. The settings (`temperature`, `top_p`, `seed`,
     `max_completion_tokens`, named as in `chat_completions`) are attributes too, and hold from the next reply on.
+
+    `token_limit` (None: the model's own) is the most tokens that a request and its reply may have together. What of
+    the history does not fit is left out of the request as `chatlab.fit` would, with `strategy`, `keep_last` and
+    `reserve` (at least `max_completion_tokens`, or one token); `messages` keeps it all. `fitted` is the last request's
+    `Fitted`, which says what went, or None.
 
     >>> from chatlab.testing import ScriptedModel
     >>> chat = Conversation(system="Be brief.", model=ScriptedModel("Hello, Ana!", "Ana."))
@@ -51,6 +57,10 @@ class Conversation:
         top_p: float = 1.0,
         seed: int | None = None,
         max_completion_tokens: int | None = None,
+        token_limit: int | None = None,
+        reserve: int = 0,
+        strategy: Strategy = "drop-oldest",
+        keep_last: int | None = None,
     ) -> None:
         self.messages: list[Message] = validate(messages) if messages else []
         self.model = model
@@ -58,6 +68,11 @@ class Conversation:
         self.top_p = top_p
         self.seed = seed
         self.max_completion_tokens = max_completion_tokens
+        self.token_limit = token_limit
+        self.reserve = reserve
+        self.strategy = strategy
+        self.keep_last = keep_last
+        self.fitted: Fitted | None = None
         self._stream: ChatCompletionStream | None = None
         if system is not None:
             self.system = system
@@ -160,15 +175,18 @@ class Conversation:
         try:
             saved = json.loads(text if path.suffix == ".json" else _json_of_markdown(text))
             settings = {name: saved["settings"][name] for name in _SETTINGS}
+            context = {name: saved["settings"][name] for name in _CONTEXT if name in saved["settings"]}
+            check_context(**context)
             if saved["messages"]:
                 check_request(saved["messages"], **settings)
-            return cls(saved["messages"], model=model, **settings)
+            return cls(saved["messages"], model=model, **settings, **context)
         except (ValueError, KeyError, TypeError, BadRequestError) as error:
             raise ValueError(f"{path} is not a conversation that chatlab saved: {error}") from error
 
     def to_json(self) -> str:
-        """Return the messages and settings as JSON."""
-        settings = {name: getattr(self, name) for name in _SETTINGS}
+        """Return the messages and settings as JSON; a strategy that is a function is left out."""
+        names = [name for name in (*_SETTINGS, *_CONTEXT) if not callable(getattr(self, name))]
+        settings = {name: getattr(self, name) for name in names}
         return json.dumps({"messages": self._checked(), "settings": settings}, ensure_ascii=False, indent=2) + "\n"
 
     def to_markdown(self) -> str:
@@ -194,9 +212,21 @@ class Conversation:
         return validate(self.messages) if self.messages else []
 
     def _reply(self, messages: list[Message], *, stream: bool) -> ChatCompletion | Iterator[ChatCompletionChunk]:
-        stream_of_chunks = chat_completions(
+        model = resolve(self.model)
+        reserve = self.reserve
+        if isinstance(reserve, int):  # else `fit` says what it should be
+            reserve = max(reserve, self.max_completion_tokens or 1)
+        fitted = fit(
             messages,
-            self.model,
+            self.token_limit,
+            reserve=reserve,
+            strategy=self.strategy,
+            keep_last=self.keep_last,
+            model=model,
+        )
+        stream_of_chunks = chat_completions(
+            fitted,
+            model.with_context_length(fitted.token_limit),
             temperature=self.temperature,
             top_p=self.top_p,
             seed=self.seed,
@@ -205,7 +235,7 @@ class Conversation:
             stream_options={"include_usage": True},
         )
         self.stop()  # an earlier reply that is still streaming must not write into this history
-        self._stream = stream_of_chunks
+        self._stream, self.fitted = stream_of_chunks, fitted
         chunks = self._remembered(messages, stream_of_chunks)
         return chunks if stream else join_chunks(chunks)
 
@@ -232,6 +262,7 @@ class Conversation:
 
 
 _SETTINGS = ("temperature", "top_p", "seed", "max_completion_tokens")
+_CONTEXT = ("token_limit", "reserve", "strategy", "keep_last")
 _COMMENT = "<!-- chatlab conversation\n"
 
 

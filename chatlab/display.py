@@ -37,6 +37,22 @@ STYLE = """
 .chatlab-findings th, .chatlab-findings td { text-align: left; vertical-align: top; padding: 2px 10px 2px 0; }
 .chatlab-injected { color: inherit; background: none; border-bottom: 2px dashed #d68910; }
 .chatlab-forged { border-style: dashed; text-decoration: line-through; }
+.chatlab-tokens { line-height: 1.3; }
+.chatlab-token { display: inline-block; vertical-align: top; margin: 2px 1px; padding: 0 2px; border: 1px solid;
+  border-radius: 3px; text-align: center; max-width: 100%; overflow-wrap: anywhere; }
+.chatlab-token-0 { background: rgba(31, 119, 180, 0.18); }
+.chatlab-token-1 { background: rgba(255, 127, 14, 0.18); }
+.chatlab-token-2 { background: rgba(44, 160, 44, 0.18); }
+.chatlab-token-3 { background: rgba(148, 103, 189, 0.18); }
+.chatlab-token-control { border: 2px dashed; }
+.chatlab-piece { display: block; font-family: var(--jp-code-font-family, monospace); white-space: pre-wrap; }
+.chatlab-id { display: block; font-size: 10px; opacity: 0.8; }
+.chatlab-budget { display: flex; width: 100%; border: 1px solid; margin-bottom: 4px; overflow: hidden; }
+.chatlab-budget > span { padding: 2px 4px; border-right: 1px solid; white-space: nowrap; font-size: 12px; }
+.chatlab-budget-kept { background: rgba(31, 119, 180, 0.25); }
+.chatlab-budget-reserved { background: repeating-linear-gradient(45deg, transparent 0 5px, rgba(127, 127, 127, 0.35) 5px
+  7px); }
+.chatlab-budget-free { border-style: dotted; }
 </style>
 """
 

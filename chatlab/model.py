@@ -16,7 +16,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from tokenizers import Tokenizer
@@ -30,11 +30,15 @@ from transformers import (
 )
 from transformers.utils import logging as transformers_logging
 
+from chatlab.checks import check_integer
 from chatlab.errors import ModelFilesError, ModelNotFoundError
 from chatlab.weights.conversion import converted
 from chatlab.weights.download import DEFAULT_MODEL, fetch
 from chatlab.weights.home import home
 from chatlab.weights.hub import hub_folder
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 __all__ = ["ChatModel", "TransformersModel", "load", "resolve"]
 
@@ -70,6 +74,19 @@ class ChatModel(ABC):
     def fork(self, past_key_values: Any) -> Any:
         """Return a copy of the cache, so that two replies can go on from one prompt."""
         return copy.deepcopy(past_key_values)
+
+    def with_context_length(self, context_length: int) -> Self:
+        """Return the same model with a lower limit, as for a lesson: its weights are shared, not copied.
+
+        Raises `BadRequestError` for a limit above the model's own, which it was not trained for.
+
+        >>> from chatlab.testing import ScriptedModel
+        >>> ScriptedModel("Hello!").with_context_length(128)
+        ScriptedModel('scripted', context_length=128)
+        """
+        view = copy.copy(self)
+        view.context_length = check_integer("context_length", context_length, minimum=1, maximum=self.context_length)
+        return view
 
     @property
     @abstractmethod

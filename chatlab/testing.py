@@ -69,7 +69,6 @@ class ScriptedModel(ChatModel):
         )
         self.replies: Sequence[str] = replies
         self.seconds_per_token = seconds_per_token
-        self._started = 0
         self._read: list[list[int]] = []
 
     @property
@@ -86,13 +85,12 @@ class ScriptedModel(ChatModel):
         """Return logits [vocab_size] that make the next byte of the reply all but certain."""
         time.sleep(self.seconds_per_token)
         if past_key_values is None:
-            reply = self.replies[min(self._started, len(self.replies) - 1)]
+            reply = self.replies[min(len(self._read), len(self.replies) - 1)]
             past_key_values = {
                 "reply": [*reply.encode(), self.end_token_ids[0]],
                 "ids": [],
                 "single_tokens": 0,
             }
-            self._started += 1
             self._read.append(past_key_values["ids"])
         else:
             past_key_values["single_tokens"] += len(input_ids) == 1

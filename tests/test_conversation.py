@@ -205,3 +205,77 @@ def test_shows_itself_escaped():
     assert repr(chat) == "Conversation(1 turn, 2 messages)"
     assert "<img" not in chat._repr_html_() and "&lt;img" in chat._repr_html_()
     assert "No messages yet" in Conversation()._repr_html_()
+
+
+def test_request_holds_what_fits_and_the_history_holds_everything():
+    model = ScriptedModel("Reply.")
+    chat = Conversation(system="Be brief.", model=model, token_limit=150, reserve=20)
+    assert chat.fitted is None
+    for number in range(5):
+        chat(f"Question {number}?")
+    assert len(chat.messages) == 11 and chat.messages[1] == user("Question 0?")
+    assert "Question 0?" in model.prompts[0] and "Question 0?" not in model.prompts[4]
+    assert "Be brief." in model.prompts[4] and "Question 4?" in model.prompts[4]
+    assert chat.fitted.dropped[0].message == user("Question 0?") and chat.fitted.tokens_after + 20 <= 150
+
+
+def test_prompt_and_reply_keep_to_the_limit_together():
+    chat = Conversation(model=ScriptedModel("x" * 500), token_limit=100)
+    response = chat("Hi")
+    assert response.usage.total_tokens == 100 and response.choices[0].finish_reason == "length"
+
+
+def test_longest_reply_allowed_is_reserved():
+    chat = Conversation(model=ScriptedModel("x" * 500), token_limit=150, max_completion_tokens=60)
+    for _ in range(4):
+        assert chat("Hi").usage.completion_tokens == 60
+    assert chat.fitted.reserve == 60 and chat.fitted.dropped
+
+
+def test_conversation_outgrows_the_models_own_limit():
+    chat = Conversation(model=ScriptedModel("Reply.", context_length=120))
+    for _ in range(6):
+        chat("Another question?")
+    assert chat.fitted.token_limit == 120 and chat.fitted.dropped and len(chat.messages) == 12
+
+
+@pytest.mark.parametrize(
+    "context", [{"strategy": "keep-last", "keep_last": 1}, {"strategy": lambda messages, fits: messages[-1:]}]
+)
+def test_other_strategies(context):
+    model = ScriptedModel("Reply.")
+    chat = Conversation(model=model, **context)
+    chat("one"), chat("two")
+    assert "one" not in model.prompts[1] and chat.fitted == [user("two")]
+
+
+@pytest.mark.parametrize("ending", [".json", ".md"])
+def test_context_settings_are_saved(tmp_path, ending):
+    chat = Conversation([user("Hi")], token_limit=300, reserve=9, strategy="keep-last", keep_last=2)
+    loaded = Conversation.load(chat.save(tmp_path / f"chat{ending}"))
+    assert (loaded.token_limit, loaded.reserve, loaded.strategy, loaded.keep_last) == (300, 9, "keep-last", 2)
+    own = Conversation([user("Hi")], strategy=lambda messages, fits: messages)
+    assert Conversation.load(own.save(tmp_path / f"own{ending}")).strategy == "drop-oldest"
+
+
+def test_files_from_before_there_were_limits_still_load(tmp_path):
+    (tmp_path / "chat.json").write_text(
+        f'{{"messages": [{{"role": "user", "content": "Hi"}}], "settings": {SETTINGS}}}'
+    )
+    loaded = Conversation.load(tmp_path / "chat.json")
+    assert (loaded.token_limit, loaded.reserve, loaded.strategy, loaded.keep_last) == (None, 0, "drop-oldest", None)
+
+
+@pytest.mark.parametrize("bad", ['"strategy": "newest"', '"token_limit": 0', '"reserve": "x"', '"keep_last": 3'])
+def test_bad_context_settings_are_no_conversation(tmp_path, bad):
+    settings = SETTINGS.replace("}", f", {bad}}}")
+    (tmp_path / "chat.json").write_text(f'{{"messages": [], "settings": {settings}}}')
+    with pytest.raises(ValueError, match="is not a conversation that chatlab saved"):
+        Conversation.load(tmp_path / "chat.json")
+
+
+def test_bad_context_settings_leave_the_history_as_it_was():
+    chat = Conversation(model=ScriptedModel("x"), reserve="many")
+    with pytest.raises(BadRequestError, match="reserve must be a whole number"):
+        chat("Hi")
+    assert chat.messages == [] and chat.fitted is None

@@ -166,3 +166,14 @@ def test_auto_takes_the_accelerator_where_there_is_one(monkeypatch):
     assert _device("auto") == "mps"
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
     assert _device("auto") == "cpu"
+
+
+def test_limit_can_be_lowered_on_the_same_weights(tiny_model):
+    view = tiny_model.with_context_length(20)
+    assert view.context_length == 20 and tiny_model.context_length == 512
+    assert view.network is tiny_model.network and view.name == tiny_model.name
+    with pytest.raises(chatlab.ContextLengthError, match="can hold 20 tokens"):
+        chatlab.chat_completions([chatlab.user("x" * 30)], view)
+    for length in (21, 0, 1.5, True):
+        with pytest.raises(chatlab.BadRequestError, match="context_length must be"):
+            view.with_context_length(length)

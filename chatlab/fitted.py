@@ -1,0 +1,107 @@
+"""Fitted: messages that fit, and the account of how they came to.
+
+In: what a strategy kept and dropped, with the counts. Out: a list of messages that shows its budget as text and as a
+bar. Knows nothing of models or of how anything was counted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from chatlab.display import count_of, escape, transcript_html, view
+from chatlab.messages import Message
+
+__all__ = ["Dropped", "Fitted"]
+
+
+@dataclass(frozen=True)
+class Dropped:
+    """A message that went: its index in the history, the message itself, and the reason."""
+
+    index: int
+    message: Message
+    reason: str
+
+
+class Fitted(list[Message]):
+    """A list of messages that fit into a limit, to be sent as any list of messages is.
+
+    `dropped` says what went and why; `tokens_before` and `tokens_after` are the tokens of the prompt with and without
+    it, `token_limit` the limit that `tokens_after` and `reserve` keep to together. `summary` is what stands in for
+    the dropped messages, or None.
+
+    >>> fitted = Fitted([], dropped=(), tokens_before=40, tokens_after=40, token_limit=100, reserve=25)
+    >>> fitted.free
+    35
+    """
+
+    def __init__(
+        self,
+        messages: Iterable[Message],
+        *,
+        dropped: Sequence[Dropped],
+        tokens_before: int,
+        tokens_after: int,
+        token_limit: int,
+        reserve: int,
+        summary: str | None = None,
+    ) -> None:
+        super().__init__(messages)
+        self.dropped = tuple(dropped)
+        self.tokens_before = tokens_before
+        self.tokens_after = tokens_after
+        self.token_limit = token_limit
+        self.reserve = reserve
+        self.summary = summary
+
+    @property
+    def free(self) -> int:
+        """How many tokens neither the prompt nor the reserve takes."""
+        return self.token_limit - self.reserve - self.tokens_after
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _rebuilt, (list(self), dict(vars(self)))
+
+    def __repr__(self) -> str:
+        lines = [f"Fitted: {self._in_words()}"]
+        if self.summary is not None:
+            lines.append(f"  summary {self.summary!r}")
+        lines += [f"  dropped {_said(each)}" for each in self.dropped]
+        return "\n".join(lines)
+
+    def _repr_html_(self) -> str:
+        parts = [("kept", self.tokens_after), ("reserved", self.reserve), ("free", self.free)]
+        segments = "".join(
+            f'<span class="chatlab-budget-{name}" style="flex: {tokens} 0 auto">{name} {tokens}</span>'
+            for name, tokens in parts
+            if tokens
+        )
+        bar = f'<div class="chatlab-budget" role="img" aria-label="{escape(self._in_words())}">{segments}</div>'
+        dropped = "".join(f"<li>{escape(_said(each))}{transcript_html([each.message])}</li>" for each in self.dropped)
+        listed = (
+            f"<details><summary>{count_of(len(self.dropped), 'message')} dropped</summary><ul>{dropped}</ul></details>"
+        )
+        return view(
+            f'{bar}<div class="chatlab-note">{escape(self._in_words())}</div>{listed if dropped else ""}'
+            f"{transcript_html(self)}"
+        )
+
+    def _in_words(self) -> str:
+        summaries = self.summary is not None
+        kept = len(self) - summaries
+        total = kept + len(self.dropped)
+        return (
+            f"{kept} of {count_of(total, 'message')}{' and a summary' if summaries else ''}; {self.tokens_after} of "
+            f"{self.tokens_before} tokens, {self.reserve} reserved for the reply, {self.free} free, limit "
+            f"{self.token_limit}"
+        )
+
+
+def _said(each: Dropped) -> str:
+    return f"messages[{each.index}] ({each.message['role']}): {each.reason}"
+
+
+def _rebuilt(messages: list[Message], account: dict[str, Any]) -> Fitted:
+    return Fitted(messages, **account)
