@@ -1,0 +1,18 @@
+"""Plots: what can be drawn of one turn of a chat.
+
+Plain numbers and names go in, a `Plot` comes out. The results of other modules draw themselves with these functions.
+"""
+
+from chatlab.plots.figures import Plot, new_figure
+from chatlab.plots.reply import stream_timing, token_strip
+from chatlab.plots.sampling import diversity_bars, next_token_bars, temperature_panels
+
+__all__ = [
+    "Plot",
+    "diversity_bars",
+    "new_figure",
+    "next_token_bars",
+    "stream_timing",
+    "temperature_panels",
+    "token_strip",
+]
