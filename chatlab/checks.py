@@ -7,12 +7,12 @@ would answer, with the range and the value. Knows nothing of what a parameter do
 from __future__ import annotations
 
 import numbers
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TypeGuard
 
 from chatlab.errors import BadRequestError
 
-__all__ = ["check_flag", "check_integer", "check_number", "check_stop", "kind_of"]
+__all__ = ["check_flag", "check_integer", "check_logit_bias", "check_number", "check_stop", "kind_of"]
 
 MAX_STOP_STRINGS = 4
 
@@ -64,6 +64,28 @@ def check_integer(name: str, value: object, *, minimum: int, maximum: int | None
             f"{name} must be at most {maximum}, but is {number}.", param=name, code="integer_above_max_value"
         )
     return number
+
+
+def check_logit_bias(name: str, value: object) -> dict[int, float]:
+    """Return the value as a dict from token id to a bias of −100 to 100; ids may be written as text, as in JSON.
+
+    >>> check_logit_bias("logit_bias", {"42": -100})
+    {42: -100.0}
+    """
+    if not isinstance(value, Mapping):
+        raise BadRequestError(
+            f"{name} must be a dict from token id to bias, not {type(value).__name__}.",
+            param=name,
+            code="invalid_type",
+        )
+    bad = [key for key in value if not str(key).isdecimal()]
+    if bad:
+        raise BadRequestError(
+            f"The keys of {name} must be token ids, but these are not: {', '.join(map(repr, bad))}.",
+            param=name,
+            code="invalid_value",
+        )
+    return {int(key): check_number(name, bias, -100, 100) for key, bias in value.items()}
 
 
 def check_flag(name: str, value: object) -> bool:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from openai.types.chat import ChatCompletion
 
-__all__ = ["STYLE", "control_token_html", "count_of", "escape", "register", "transcript_html", "view"]
+__all__ = ["STYLE", "control_token_html", "count_of", "escape", "register", "transcript_html", "view", "visible"]
 
 # Text and background colours come from JupyterLab's theme where there is one, so that light and dark both work.
 STYLE = """
@@ -53,8 +53,31 @@ STYLE = """
 .chatlab-budget-reserved { background: repeating-linear-gradient(45deg, transparent 0 5px, rgba(127, 127, 127, 0.35) 5px
   7px); }
 .chatlab-budget-free { border-style: dotted; }
+.chatlab-table { border-collapse: collapse; color: inherit; font-size: inherit; }
+.chatlab-table caption { text-align: left; padding-bottom: 4px; white-space: nowrap; }
+.chatlab-table th, .chatlab-table td { text-align: right; padding: 2px 8px; white-space: nowrap; }
+.chatlab-table tbody th, .chatlab-table tfoot th, .chatlab-table th:first-child { text-align: left; }
+.chatlab-table td:last-child { white-space: normal; }
+.chatlab-table tfoot { border-top: 1px solid var(--jp-border-color1, #bbb); }
+.chatlab-bars td { min-width: 7em; position: relative; }
+.chatlab-bar { position: absolute; left: 0; top: 3px; bottom: 3px; background: rgba(31, 119, 180, 0.3);
+  border-right: 2px solid rgb(31, 119, 180); }
+.chatlab-value { position: relative; }
+/* The less probable, the stronger the colour and the underline: it reads without colour as well. */
+.chatlab-step { border-radius: 3px; white-space: pre-wrap; text-underline-offset: 3px; position: relative; }
+.chatlab-step.likely { background: rgba(230, 120, 0, 0.12); text-decoration: underline dotted; }
+.chatlab-step.open { background: rgba(230, 120, 0, 0.26); text-decoration: underline dashed; }
+.chatlab-step.unlikely { background: rgba(230, 120, 0, 0.42); text-decoration: underline solid 2px; }
+.chatlab-step.surprising { background: rgba(230, 120, 0, 0.6); text-decoration: underline double; }
+.chatlab-step.forced { outline: 2px solid; outline-offset: -1px; }
+.chatlab-step:focus-visible::after { content: attr(title); position: absolute; left: 0; top: 1.6em; z-index: 1;
+  width: max-content; max-width: 24em; padding: 4px 8px; border: 1px solid; border-radius: 4px; font-size: 12px;
+  color: var(--jp-ui-font-color1, #1b1b1b); background: var(--jp-layout-color1, #fff); }
+.chatlab-plot img { max-width: 100%; background: #fff; }
 </style>
 """
+
+_WHITE_SPACE = {" ": "␣", "\n": "↵", "\t": "⇥", "\r": "\\r"}
 
 
 def escape(text: str) -> str:
@@ -73,6 +96,16 @@ def count_of(number: int, noun: str) -> str:
     ('1 turn', '2 turns')
     """
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def visible(text: str) -> str:
+    r"""Return the text with its white space and what cannot be printed made visible, on one line.
+
+    >>> visible(" a\tb\n")
+    '␣a⇥b↵'
+    """
+    shown = (_WHITE_SPACE.get(character, character) for character in text)
+    return "".join(character if character.isprintable() else f"\\u{ord(character):04x}" for character in shown)
 
 
 def view(inner_html: str, *, css_class: str = "") -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,33 +20,14 @@ from chatlab.checks import check_integer, check_stop
 from chatlab.errors import BadRequestError, ContextLengthError, ReplyStoppedError
 from chatlab.messages import Message
 from chatlab.model import ChatModel, resolve
-from chatlab.sampling import SamplingParams, process_logits, sample
+from chatlab.sampling import SamplingParams, entropy, process_logits, sample
+from chatlab.steps import Step, token_name
 from chatlab.templating import render
 from chatlab.tokens import Detokenizer, decode, encode
 
-__all__ = ["Prefill", "Step", "StopStrings", "check_room", "generate", "generate_steps", "prefill"]
+__all__ = ["Prefill", "StopStrings", "check_bias", "check_room", "generate", "generate_steps", "prefill", "read_prompt"]
 
 PREFILL_CHUNK = 256  # tokens read at a time: between two chunks a long prompt can be interrupted
-
-
-@dataclass(frozen=True)
-class Step:
-    """One token of a reply.
-
-    `token` is what the token looks like alone, `text` what the reply gained by it: nothing while a character is half
-    done or while the text may still become a stop string. `offset` is how many characters of the reply came before.
-    `probability` (0–1) and `alternatives` (token id → probability, likeliest first) are the model's own, before
-    temperature and the like. `seconds` is the time the step took. `finish_reason` is None until the last step.
-    """
-
-    token_id: int
-    token: str
-    text: str
-    offset: int
-    probability: float
-    alternatives: Mapping[int, float]
-    seconds: float = field(repr=False)
-    finish_reason: Literal["stop", "length"] | None = None
 
 
 @dataclass
@@ -105,15 +86,19 @@ def _overlap(text: str, string: str) -> int:
 def generate(
     prompt: str | Sequence[Message],
     *,
-    model: ChatModel | str | Path | None = None,
     temperature: float = 1.0,
     top_p: float = 1.0,
     top_k: int = 0,
     min_p: float = 0.0,
+    repetition_penalty: float = 1.0,
+    presence_penalty: float = 0.0,
+    frequency_penalty: float = 0.0,
+    logit_bias: Mapping[int, float] | None = None,
     max_completion_tokens: int | None = None,
     stop: str | Sequence[str] | None = None,
     seed: int | None = None,
     top_logprobs: int = 5,
+    model: ChatModel | str | Path | None = None,
 ) -> Iterator[Step]:
     """Return the steps of the reply to a prompt (or to messages), one per token, as the model makes them.
 
@@ -126,13 +111,22 @@ def generate(
     ['H', 'e', 'y', '!', '']
     """
     model = resolve(model)
-    params = SamplingParams(temperature=temperature, top_p=top_p, top_k=top_k, min_p=min_p)
+    params = SamplingParams(
+        temperature=temperature,
+        top_p=top_p,
+        top_k=top_k,
+        min_p=min_p,
+        repetition_penalty=repetition_penalty,
+        presence_penalty=presence_penalty,
+        frequency_penalty=frequency_penalty,
+        logit_bias=logit_bias or {},
+    )
+    check_bias(model, params)
     if max_completion_tokens is not None:
         check_integer("max_completion_tokens", max_completion_tokens, minimum=1)
     check_integer("top_logprobs", top_logprobs, minimum=0, maximum=model.vocab_size)
     stop_strings = check_stop(stop)
-    input_ids = encode(prompt if isinstance(prompt, str) else render(prompt, model=model), model=model)
-    check_room(model, len(input_ids))
+    input_ids = read_prompt(prompt, model=model)
 
     def steps() -> Iterator[Step]:
         yield from generate_steps(
@@ -146,6 +140,25 @@ def generate(
         )
 
     return steps()
+
+
+def read_prompt(prompt: str | Sequence[Message], *, model: ChatModel) -> list[int]:
+    """Return the token ids of a prompt, or of messages once rendered; raise unless a reply has room after them."""
+    input_ids = encode(prompt if isinstance(prompt, str) else render(prompt, model=model), model=model)
+    check_room(model, len(input_ids))
+    return input_ids
+
+
+def check_bias(model: ChatModel, params: SamplingParams) -> None:
+    """Raise `BadRequestError` where `logit_bias` names tokens that the model does not have."""
+    outside = [token_id for token_id in params.logit_bias if token_id >= model.vocab_size]
+    if outside:
+        raise BadRequestError(
+            f"logit_bias names tokens that {model.name} does not have: {', '.join(map(str, outside))}. "
+            f"Its ids are 0 to {model.vocab_size - 1}.",
+            param="logit_bias",
+            code="invalid_value",
+        )
 
 
 def check_room(model: ChatModel, prompt_tokens: int, reply_tokens: int = 1) -> None:
@@ -186,9 +199,11 @@ def generate_steps(
     stop: Sequence[str] = (),
     seed: int | None = None,
     top_logprobs: int = 0,
+    forced: Sequence[int] = (),
 ) -> Iterator[Step]:
     """Yield the steps of one reply to a prompt the model has read; extends the prompt's cache in place.
 
+    The reply begins with the `forced` token ids, whatever the dice say, which are thrown all the same.
     The loop that everything else stands on: logits → settings → one token → text → the logits after it.
     """
     room = model.context_length - len(read.input_ids)
@@ -202,7 +217,10 @@ def generate_steps(
     for number in range(1, limit + 1):
         scores = process_logits(logits, params, prompt_ids=read.input_ids, reply_ids=reply_ids)
         token_id = sample(scores, temperature=params.temperature, random_number=dice.random())
-        probability, alternatives = _look(logits, token_id, top_logprobs)
+        if number <= len(forced):
+            token_id = forced[number - 1]
+        probabilities = torch.softmax(logits, dim=-1)  # [vocab_size], the model's own
+        alternatives = _likeliest(probabilities, top_logprobs)
         ended = token_id in model.end_token_ids
         piece = detokenizer.flush() if ended else detokenizer.decode(token_id)
         if number == limit and not ended:
@@ -220,8 +238,10 @@ def generate_steps(
             decode([token_id], model=model),
             text,
             offset,
-            probability,
+            float(probabilities[token_id]),
             alternatives,
+            entropy(probabilities),
+            tuple(token_name(each, model=model) for each in alternatives),
             time.perf_counter() - started,
             finish_reason,
         )
@@ -233,9 +253,9 @@ def generate_steps(
         logits, past_key_values = model.next_token_logits([token_id], past_key_values)
 
 
-def _look(logits: Tensor, token_id: int, top_logprobs: int) -> tuple[float, dict[int, float]]:
-    """Return the model's own probability of the token, and those of the likeliest ones."""
-    probabilities = torch.softmax(logits, dim=-1)  # [vocab_size]
-    top = torch.topk(probabilities, top_logprobs)
-    alternatives = dict(zip(top.indices.tolist(), top.values.tolist(), strict=True))
-    return float(probabilities[token_id]), alternatives
+def _likeliest(probabilities: Tensor, number: int) -> dict[int, float]:
+    """Return the likeliest token ids with their probabilities, likeliest first."""
+    if number == 0:
+        return {}
+    top = torch.topk(probabilities, number)
+    return dict(zip(top.indices.tolist(), top.values.tolist(), strict=True))

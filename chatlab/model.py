@@ -71,6 +71,17 @@ class ChatModel(ABC):
         place and returns it as well.
         """
 
+    def logits(self, input_ids: Sequence[int], past_key_values: Any = None) -> tuple[Tensor, Any]:
+        """Read more tokens and return the logits after each one: float32 [len(input_ids), vocab_size], on the CPU.
+
+        The last row is what `next_token_logits` returns, and the cache is as there.
+        """
+        rows = []
+        for token_id in input_ids:
+            row, past_key_values = self.next_token_logits([token_id], past_key_values)
+            rows.append(row)
+        return torch.stack(rows), past_key_values
+
     def fork(self, past_key_values: Any) -> Any:
         """Return a copy of the cache, so that two replies can go on from one prompt."""
         return copy.deepcopy(past_key_values)
@@ -140,18 +151,26 @@ class TransformersModel(ChatModel):
         device: torch.device = self.network.device
         return device
 
-    @torch.inference_mode()
     def next_token_logits(self, input_ids: Sequence[int], past_key_values: Any = None) -> tuple[Tensor, Any]:
         """Read more tokens and return the logits of the one that follows: float32 [vocab_size], on the CPU."""
+        logits, past_key_values = self._read(input_ids, past_key_values, logits_to_keep=1)
+        return logits[-1], past_key_values  # [vocab_size]
+
+    def logits(self, input_ids: Sequence[int], past_key_values: Any = None) -> tuple[Tensor, Any]:
+        """Read more tokens and return the logits after each one: float32 [len(input_ids), vocab_size], on the CPU."""
+        return self._read(input_ids, past_key_values, logits_to_keep=len(input_ids))
+
+    @torch.inference_mode()
+    def _read(self, input_ids: Sequence[int], past_key_values: Any, *, logits_to_keep: int) -> tuple[Tensor, Any]:
         if past_key_values is None:
             past_key_values = DynamicCache(config=self.network.config)
         output = self.network(
             input_ids=torch.tensor([list(input_ids)], device=self.device),  # [1, n]
             past_key_values=past_key_values,
             use_cache=True,
-            logits_to_keep=1,
+            logits_to_keep=logits_to_keep,
         )
-        return output.logits[0, -1].float().cpu(), output.past_key_values  # [vocab_size]
+        return output.logits[0].float().cpu(), output.past_key_values  # [logits_to_keep, vocab_size]
 
 
 def load(name: str | Path | None = None, *, device: str = "auto", chat_template: str | None = None) -> ChatModel:

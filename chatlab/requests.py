@@ -78,8 +78,6 @@ def check_request(messages: object, *, stream: bool | None = None, **options: Un
     streamed = check_flag("stream", stream)
     _check_unsupported(checked, given)
     sampling = {name: value for name, value in given.items() if name in SamplingParams.__dataclass_fields__}
-    if "logit_bias" in sampling:
-        sampling["logit_bias"] = _logit_bias(sampling["logit_bias"])
     seed = given.get("seed")
     if seed is not None:
         seed = check_integer("seed", seed, minimum=SEED_RANGE[0], maximum=SEED_RANGE[1])
@@ -105,23 +103,6 @@ def _max_tokens(given: Mapping[str, Any]) -> int | None:
             param="max_tokens",
         )
     return limits[0] if limits else None
-
-
-def _logit_bias(logit_bias: object) -> dict[int, float]:
-    if not isinstance(logit_bias, Mapping):
-        raise BadRequestError(
-            f"logit_bias must be a dict from token id to bias, not {type(logit_bias).__name__}.",
-            param="logit_bias",
-            code="invalid_type",
-        )
-    bad = [key for key in logit_bias if not str(key).isdecimal()]
-    if bad:
-        raise BadRequestError(
-            f"The keys of logit_bias must be token ids, but these are not: {', '.join(map(repr, bad))}.",
-            param="logit_bias",
-            code="invalid_value",
-        )
-    return {int(key): bias for key, bias in logit_bias.items()}
 
 
 def _top_logprobs(given: Mapping[str, Any]) -> int | None:

@@ -8,13 +8,13 @@ Knows nothing of text.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
-from chatlab.checks import check_integer, check_number
+from chatlab.checks import check_integer, check_logit_bias, check_number
 
 __all__ = [
     "SamplingParams",
@@ -25,8 +25,10 @@ __all__ = [
     "apply_temperature",
     "apply_top_k",
     "apply_top_p",
+    "entropy",
     "process_logits",
     "sample",
+    "sampling_steps",
 ]
 
 GREEDY_BELOW = 1e-6
@@ -64,9 +66,7 @@ class SamplingParams:
             "repetition_penalty": check_number("repetition_penalty", self.repetition_penalty, 0.01, 10),
             "presence_penalty": check_number("presence_penalty", self.presence_penalty, -2, 2),
             "frequency_penalty": check_number("frequency_penalty", self.frequency_penalty, -2, 2),
-            "logit_bias": {
-                token_id: check_number("logit_bias", bias, -100, 100) for token_id, bias in self.logit_bias.items()
-            },
+            "logit_bias": check_logit_bias("logit_bias", self.logit_bias),
         }
         for name, value in checked.items():
             object.__setattr__(self, name, value)
@@ -130,9 +130,16 @@ def apply_presence_and_frequency_penalty(
 def apply_temperature(logits: Tensor, temperature: float) -> Tensor:
     """Divide the logits by the temperature: below 1 the favourites gain, above 1 the outsiders do.
 
+    At temperature 0, which nothing can be divided by, the likeliest token alone stays: what ever lower ones tend to.
+
     >>> apply_temperature(torch.tensor([1.0, 2.0]), 0.5).tolist()
     [2.0, 4.0]
+    >>> apply_temperature(torch.tensor([1.0, 2.0]), 0).tolist()
+    [-inf, 2.0]
     """
+    if temperature < GREEDY_BELOW:
+        likeliest = logits.argmax()
+        return torch.full_like(logits, MASKED).index_copy(0, likeliest.reshape(1), logits[likeliest].reshape(1))
     return logits if temperature == 1.0 else logits / temperature
 
 
@@ -179,22 +186,54 @@ def apply_min_p(logits: Tensor, min_p: float) -> Tensor:
     return logits.masked_fill(probabilities < min_p * probabilities.max(), MASKED)
 
 
+def sampling_steps(
+    logits: Tensor, params: SamplingParams, *, prompt_ids: Sequence[int] = (), reply_ids: Sequence[int] = ()
+) -> Iterator[tuple[str, Tensor]]:
+    """Yield the name of each setting and the logits [vocab_size] after it, in the order in which they apply.
+
+    A setting that is off yields what it was given. At temperature 0 there is nothing left to cut after it.
+
+    >>> steps = sampling_steps(torch.tensor([1.0, 2.0, 3.0]), SamplingParams(temperature=0.5, top_k=2))
+    >>> [(name, logits.tolist()) for name, logits in steps if name in ("temperature", "top_k")]
+    [('temperature', [2.0, 4.0, 6.0]), ('top_k', [-inf, 4.0, 6.0])]
+    """
+    logits = apply_logit_bias(logits, params.logit_bias)
+    yield "logit_bias", logits
+    logits = apply_repetition_penalty(logits, [*prompt_ids, *reply_ids], params.repetition_penalty)
+    yield "repetition_penalty", logits
+    logits = apply_presence_and_frequency_penalty(logits, reply_ids, params.presence_penalty, params.frequency_penalty)
+    yield "presence_and_frequency_penalty", logits
+    logits = apply_temperature(logits, params.temperature)
+    yield "temperature", logits
+    if params.greedy:
+        return
+    logits = apply_top_k(logits, params.top_k)
+    yield "top_k", logits
+    logits = apply_top_p(logits, params.top_p)
+    yield "top_p", logits
+    yield "min_p", apply_min_p(logits, params.min_p)
+
+
 def process_logits(
     logits: Tensor, params: SamplingParams, *, prompt_ids: Sequence[int] = (), reply_ids: Sequence[int] = ()
 ) -> Tensor:
-    """Apply every setting in order and return the logits [vocab_size] to draw from.
+    """Apply every setting in order and return the logits [vocab_size] to draw from: the last of `sampling_steps`."""
+    for _name, changed in sampling_steps(logits, params, prompt_ids=prompt_ids, reply_ids=reply_ids):
+        logits = changed
+    return logits
 
-    At temperature 0 only bias and penalties apply, and `sample` takes the highest.
+
+def entropy(probabilities: Tensor) -> float:
+    """Return how uncertain a choice by these probabilities [vocab_size] is, in bits: 0 for a sure one, 1 for a coin.
+
+    2 to the power of it is how many equally likely tokens would be as uncertain. From "A Mathematical Theory of
+    Communication" (Shannon, 1948).
+
+    >>> entropy(torch.tensor([0.5, 0.5, 0.0])), entropy(torch.tensor([1.0, 0.0, 0.0]))
+    (1.0, 0.0)
     """
-    logits = apply_logit_bias(logits, params.logit_bias)
-    logits = apply_repetition_penalty(logits, [*prompt_ids, *reply_ids], params.repetition_penalty)
-    logits = apply_presence_and_frequency_penalty(logits, reply_ids, params.presence_penalty, params.frequency_penalty)
-    if params.greedy:
-        return logits
-    logits = apply_temperature(logits, params.temperature)
-    logits = apply_top_k(logits, params.top_k)
-    logits = apply_top_p(logits, params.top_p)
-    return apply_min_p(logits, params.min_p)
+    bits = probabilities.log2().clamp(min=-1000)  # [vocab_size]; of a masked token −1000 in place of −∞, times 0
+    return float(-(probabilities * bits).sum()) + 0.0  # adding 0 turns −0 into 0
 
 
 def sample(logits: Tensor, *, temperature: float, random_number: float) -> int:

@@ -22,10 +22,11 @@ from openai.types.chat.chat_completion_message import ChatCompletionMessage
 from openai.types.chat.chat_completion_token_logprob import ChatCompletionTokenLogprob, TopLogprob
 from openai.types.completion_usage import CompletionUsage, PromptTokensDetails
 
-from chatlab.errors import BadRequestError, ReplyStoppedError
-from chatlab.generation import Prefill, Step, check_room, generate_steps, prefill
+from chatlab.errors import ReplyStoppedError
+from chatlab.generation import Prefill, check_bias, check_room, generate_steps, prefill
 from chatlab.model import ChatModel
 from chatlab.requests import ChatRequest
+from chatlab.steps import Step
 from chatlab.templating import render
 from chatlab.tokens import decode, encode, token_bytes
 
@@ -205,14 +206,7 @@ def join_chunks(chunks: Iterable[ChatCompletionChunk]) -> ChatCompletion:
 
 def _prompt_ids(request: ChatRequest, model: ChatModel) -> list[int]:
     """Return the token ids of the rendered messages; refuse what does not fit this model."""
-    outside = [token_id for token_id in request.sampling.logit_bias if token_id >= model.vocab_size]
-    if outside:
-        raise BadRequestError(
-            f"logit_bias names tokens that {model.name} does not have: {', '.join(map(str, outside))}. "
-            f"Its ids are 0 to {model.vocab_size - 1}.",
-            param="logit_bias",
-            code="invalid_value",
-        )
+    check_bias(model, request.sampling)
     input_ids = encode(render(request.messages, model=model), model=model)
     check_room(model, len(input_ids), request.max_tokens or 1)
     return input_ids

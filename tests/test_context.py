@@ -225,8 +225,9 @@ def test_views_escape_what_people_and_models_wrote(payload):
 
 def test_drawing_says_in_words_what_it_shows(tmp_path):
     fitted = fit(HISTORY, 110, reserve=7, model=ScriptedModel(""))
-    figure = budget_bar(fitted)
-    assert figure.get_label() == (
+    plot = budget_bar(fitted)
+    figure = plot.figure
+    assert plot.alt_text == (
         "Token budget: the prompt had 133 tokens and has 92 now; 7 are reserved for the reply, 11 free; the limit is "
         "110."
     )

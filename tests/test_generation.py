@@ -170,3 +170,19 @@ def test_stop_strings_whatever_the_pieces(text, strings, data):
         assert expected.startswith(shown), "a part of a stop string has leaked"
         position += size
     assert (shown + stop.flush(), stop.found) == (expected, found)
+
+
+def test_step_tells_what_it_knows_as_text_and_html():
+    step = next(generate("Hi", model=ScriptedModel("<"), temperature=0, top_logprobs=1))
+    assert repr(step) == "Step '<' (id 60): 100.0 % of 0.0 bits; likeliest: < 100.0 %"
+    assert "<code>&lt;</code>" in step._repr_html_() and "chosen" in step._repr_html_()
+
+
+def test_forced_tokens_begin_the_reply_and_the_dice_are_thrown_all_the_same(tiny_model):
+    def draw(forced):
+        read = prefill(tiny_model, list(b"Hello"))
+        return list(generate_steps(tiny_model, read, params=SamplingParams(), seed=1, max_tokens=9, forced=forced))
+
+    free = draw(())
+    assert draw([step.token_id for step in free[:4]]) == free
+    assert [step.token_id for step in draw([65, 66])[:2]] == [65, 66]

@@ -1,5 +1,20 @@
-"""Plots: matplotlib figures of what chatlab measures.
+"""Plots: what can be drawn of one turn of a chat.
 
-In: a public result. Out: a `matplotlib.figure.Figure`, whose label is its alternative text. Knows nothing of pyplot,
-its state or its windows.
+Plain numbers and names go in, a `Plot` comes out. The results of other modules draw themselves with these functions.
 """
+
+from chatlab.plots.budget import budget_bar
+from chatlab.plots.figures import Plot, new_figure
+from chatlab.plots.reply import stream_timing, token_strip
+from chatlab.plots.sampling import diversity_bars, next_token_bars, temperature_panels
+
+__all__ = [
+    "Plot",
+    "budget_bar",
+    "diversity_bars",
+    "new_figure",
+    "next_token_bars",
+    "stream_timing",
+    "temperature_panels",
+    "token_strip",
+]

@@ -6,28 +6,24 @@ nothing of models.
 
 from __future__ import annotations
 
-from matplotlib.figure import Figure
-
 from chatlab.fitted import Fitted
+from chatlab.plots.figures import Plot, new_figure
 
 __all__ = ["budget_bar"]
 
 
-def budget_bar(fitted: Fitted) -> Figure:
+def budget_bar(fitted: Fitted) -> Plot:
     """Return a drawing of the budget: the prompt's tokens before and after, the reserve, what is free, the limit.
 
-    Its alternative text is `figure.get_label()`.
-
     >>> fitted = Fitted([], dropped=(), tokens_before=40, tokens_after=40, token_limit=100, reserve=25)
-    >>> budget_bar(fitted).get_label()
-    'Token budget: the prompt had 40 tokens and has 40 now; 25 are reserved for the reply, 35 free; the limit is 100.'
+    >>> budget_bar(fitted)
+    Plot: Token budget: the prompt had 40 tokens and has 40 now; 25 are reserved for the reply, 35 free; the limit is 100.
     """
-    figure = Figure(figsize=(8, 2.4), layout="constrained")
-    figure.set_label(
+    figure, (axes,) = new_figure(width=8, height=2.4)
+    alt_text = (
         f"Token budget: the prompt had {fitted.tokens_before} tokens and has {fitted.tokens_after} now; "
         f"{fitted.reserve} are reserved for the reply, {fitted.free} free; the limit is {fitted.token_limit}."
     )
-    axes = figure.add_subplot()
     axes.set_yticks([0, 1], ["after", "before"])
     parts = [
         (0, 0, fitted.tokens_after, "prompt", "#9ecae1", ""),
@@ -46,4 +42,4 @@ def budget_bar(fitted: Fitted) -> Figure:
     axes.axvline(fitted.token_limit, color="black", linestyle="--", label=f"limit {fitted.token_limit}")
     axes.set_xlabel("tokens")
     figure.legend(loc="outside upper center", ncols=4, frameon=False)
-    return figure
+    return Plot(figure, alt_text=alt_text)
