@@ -37,7 +37,7 @@ class Plot:
     Plot: An empty picture.
     """
 
-    def __init__(self, figure: Figure, *, alt_text: str) -> None:
+    def __init__(self, figure: Figure, alt_text: str) -> None:
         self.figure = figure
         self.alt_text = alt_text
 
