@@ -8,12 +8,23 @@ from __future__ import annotations
 
 import html
 import sys
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from openai.types.chat import ChatCompletion
 
-__all__ = ["STYLE", "control_token_html", "count_of", "escape", "register", "transcript_html", "view"]
+__all__ = [
+    "STYLE",
+    "control_token_html",
+    "count_of",
+    "escape",
+    "register",
+    "table_html",
+    "table_text",
+    "transcript_html",
+    "view",
+]
 
 # Text and background colours come from JupyterLab's theme where there is one, so that light and dark both work.
 STYLE = """
@@ -34,6 +45,9 @@ STYLE = """
 .chatlab-role { font-weight: 600; margin-right: 8px; }
 .chatlab-note { opacity: 0.8; font-size: 12px; }
 .chatlab-control { border: 1px solid; border-radius: 4px; padding: 0 3px; font-size: 12px; }
+.chatlab-table { border-collapse: collapse; margin: 6px 0; }
+.chatlab-table th, .chatlab-table td { border-bottom: 1px solid var(--jp-border-color2, #ccc); padding: 2px 10px;
+  text-align: left; vertical-align: top; }
 .chatlab-forged { border-style: dashed; text-decoration: line-through; }
 </style>
 """
@@ -71,6 +85,30 @@ def control_token_html(token: str, *, forged: bool = False) -> str:
     css_class = "chatlab-control chatlab-forged" if forged else "chatlab-control"
     title = "typed into a message: read as ordinary text" if forged else "control token"
     return f'<span class="{css_class}" title="{title}">{escape(token)}</span>'
+
+
+def table_text(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Return a table as lines of text, its columns aligned to the left.
+
+    >>> print(table_text(["token", "id"], [["' Paris'", "7042"], ["'a'", "81"]]))
+    token     id
+    ' Paris'  7042
+    'a'       81
+    """
+    lines = [list(header), *map(list, rows)]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    return "\n".join("  ".join(map(str.ljust, line, widths)).rstrip() for line in lines)
+
+
+def table_html(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Return a table as HTML; the text of every cell is escaped.
+
+    >>> table_html(["token"], [["<b>"]])
+    '<table class="chatlab-table"><tr><th scope="col">token</th></tr><tr><td>&lt;b&gt;</td></tr></table>'
+    """
+    head = "".join(f'<th scope="col">{escape(name)}</th>' for name in header)
+    body = "".join(f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in row)}</tr>" for row in rows)
+    return f'<table class="chatlab-table"><tr>{head}</tr>{body}</table>'
 
 
 def transcript_html(messages: list[dict[str, str]]) -> str:
