@@ -25,6 +25,7 @@ from IPython.core.interactiveshell import InteractiveShell
 from IPython.core.magic import Magics, cell_magic, line_cell_magic, magics_class, no_var_expand
 from IPython.core.magic_arguments import argument, magic_arguments
 from IPython.display import display
+from openai.types.chat import ChatCompletionChunk
 
 from chatlab.conversation import Conversation
 from chatlab.display import count_of, escape, transcript_html, view
@@ -96,9 +97,10 @@ class ChatlabMagics(Magics):  # type: ignore[misc]
         with _plain_errors():
             self.model = self.model if options.model is None else load(options.model)
             chat = self._conversation(options)
-            if cell is not None:
-                self._reply(chat, cell.strip("\n"), stream=options.stream)
+            chunks = None if cell is None else chat(cell.strip("\n"), stream=True)
             self.conversation = chat  # only now: a request that is refused changes nothing
+            if chunks is not None:
+                self._show(chunks, stream=options.stream)
         return chat if options.show else None
 
     def _conversation(self, options: argparse.Namespace) -> Conversation:
@@ -115,9 +117,8 @@ class ChatlabMagics(Magics):  # type: ignore[misc]
             chat.system = options.system or None
         return chat
 
-    def _reply(self, chat: Conversation, text: str, *, stream: bool) -> None:
-        """Ask, and show the reply: in a notebook as one output that grows, in a terminal as text that runs on."""
-        chunks = chat(text, stream=True)
+    def _show(self, chunks: Iterator[ChatCompletionChunk], *, stream: bool) -> None:
+        """Show the reply as it comes: in a notebook as one output that grows, in a terminal as text that runs on."""
         in_notebook = hasattr(self.shell, "kernel")
         handle = display(_Transcript([assistant("")], "…"), display_id=True) if stream and in_notebook else None
         reply, note, shown_at = "", "stopped before its end", time.monotonic()
@@ -135,7 +136,7 @@ class ChatlabMagics(Magics):  # type: ignore[misc]
                     handle.update(_Transcript([assistant(reply)], "…"))
                     shown_at = time.monotonic()
         except KeyboardInterrupt:
-            chat.stop()
+            self.conversation.stop()
         if handle:
             handle.update(_Transcript([assistant(reply)], note))
         elif stream:
@@ -208,10 +209,9 @@ def parse_messages(text: str) -> list[Message]:
 
     >>> parse_messages("system: Be brief.\nuser: Two lines:\n  - one\n  - two")
     [{'role': 'system', 'content': 'Be brief.'}, {'role': 'user', 'content': 'Two lines:\n- one\n- two'}]
-    >>> parse_messages("wizard: Abracadabra")
+    >>> parse_messages("Hi")
     Traceback (most recent call last):
-    chatlab.errors.BadRequestError: Line 1 begins with 'wizard:', which is no role. Use one of system, developer, \
-user, assistant, tool; indent the line if it belongs to the message above.
+    chatlab.errors.BadRequestError: Line 1 belongs to no message: 'Hi'. Begin with a role: 'user: Hello'.
     """
     turns: list[tuple[str, str, list[str]]] = []
     for number, line in enumerate(text.splitlines(), start=1):
