@@ -8,12 +8,24 @@ from __future__ import annotations
 
 import html
 import sys
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from openai.types.chat import ChatCompletion
 
-__all__ = ["STYLE", "control_token_html", "count_of", "escape", "register", "transcript_html", "view", "visible"]
+__all__ = [
+    "STYLE",
+    "control_token_html",
+    "count_of",
+    "escape",
+    "register",
+    "table_html",
+    "table_text",
+    "transcript_html",
+    "view",
+    "visible",
+]
 
 # Text and background colours come from JupyterLab's theme where there is one, so that light and dark both work.
 STYLE = """
@@ -36,6 +48,9 @@ STYLE = """
 .chatlab-control { border: 1px solid; border-radius: 4px; padding: 0 3px; font-size: 12px; }
 .chatlab-findings th, .chatlab-findings td { text-align: left; vertical-align: top; padding: 2px 10px 2px 0; }
 .chatlab-injected { color: inherit; background: none; border-bottom: 2px dashed #d68910; }
+.chatlab-words { border-collapse: collapse; margin: 6px 0; }
+.chatlab-words th, .chatlab-words td { border-bottom: 1px solid var(--jp-border-color2, #ccc); padding: 2px 10px;
+  text-align: left; vertical-align: top; }
 .chatlab-forged { border-style: dashed; text-decoration: line-through; }
 .chatlab-tokens { line-height: 1.3; }
 .chatlab-token { display: inline-block; vertical-align: top; margin: 2px 1px; padding: 0 2px; border: 1px solid;
@@ -122,6 +137,30 @@ def control_token_html(token: str, *, forged: bool = False) -> str:
     css_class = "chatlab-control chatlab-forged" if forged else "chatlab-control"
     title = "typed into a message: read as ordinary text" if forged else "control token"
     return f'<span class="{css_class}" title="{title}">{escape(token)}</span>'
+
+
+def table_text(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Return a table as lines of text, its columns aligned to the left.
+
+    >>> print(table_text(["token", "id"], [["' Paris'", "7042"], ["'a'", "81"]]))
+    token     id
+    ' Paris'  7042
+    'a'       81
+    """
+    lines = [list(header), *map(list, rows)]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    return "\n".join("  ".join(map(str.ljust, line, widths)).rstrip() for line in lines)
+
+
+def table_html(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Return a table as HTML; the text of every cell is escaped.
+
+    >>> table_html(["token"], [["<b>"]])
+    '<table class="chatlab-words"><tr><th scope="col">token</th></tr><tr><td>&lt;b&gt;</td></tr></table>'
+    """
+    head = "".join(f'<th scope="col">{escape(name)}</th>' for name in header)
+    body = "".join(f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in row)}</tr>" for row in rows)
+    return f'<table class="chatlab-words"><tr>{head}</tr>{body}</table>'
 
 
 def transcript_html(messages: list[dict[str, str]]) -> str:
