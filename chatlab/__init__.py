@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import importlib.util
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
 
@@ -25,17 +25,32 @@ _HOME = {
     "Conversation": "conversation",
     "ModelFilesError": "errors",
     "ModelNotFoundError": "errors",
+    "Prices": "prices",
     "ReplyStoppedError": "errors",
     "SamplingParams": "sampling",
     "assistant": "messages",
     "chat_completions": "completions",
+    "cost": "prices",
     "count_tokens": "tokens",
+    "decode": "tokens",
     "developer": "messages",
+    "encode": "tokens",
+    "encoding": "encodings",
+    "fit": "context",
     "generate": "generation",
+    "inspect_forward": "forward",
+    "kv_cache_size": "kv_cache",
+    "kv_cache_table": "kv_cache",
     "lint": "linting",
     "load": "model",
+    "next_token": "prediction",
+    "perplexity": "tracing",
     "render": "templating",
+    "sample_replies": "samples",
     "system": "messages",
+    "temperature_family": "prediction",
+    "tokenize": "tokens",
+    "trace": "tracing",
     "user": "messages",
     "validate": "messages",
 }
@@ -49,24 +64,41 @@ __all__ = [
     "Conversation",
     "ModelFilesError",
     "ModelNotFoundError",
+    "Prices",
     "ReplyStoppedError",
     "SamplingParams",
     "assistant",
     "chat_completions",
+    "cost",
     "count_tokens",
+    "decode",
     "developer",
+    "encode",
+    "encoding",
+    "fit",
     "generate",
+    "inspect_forward",
+    "kv_cache_size",
+    "kv_cache_table",
     "lint",
     "load",
+    "next_token",
+    "perplexity",
     "render",
+    "sample_replies",
     "system",
+    "temperature_family",
+    "tokenize",
+    "trace",
     "user",
     "validate",
 ]
 
 if TYPE_CHECKING:
     from chatlab.completions import chat_completions
+    from chatlab.context import fit
     from chatlab.conversation import Conversation
+    from chatlab.encodings import encoding
     from chatlab.errors import (
         BadRequestError,
         ChatlabError,
@@ -76,13 +108,19 @@ if TYPE_CHECKING:
         ModelNotFoundError,
         ReplyStoppedError,
     )
+    from chatlab.forward import inspect_forward
     from chatlab.generation import generate
+    from chatlab.kv_cache import kv_cache_size, kv_cache_table
     from chatlab.linting import lint
     from chatlab.messages import assistant, developer, system, user, validate
     from chatlab.model import ChatModel, load
+    from chatlab.prediction import next_token, temperature_family
+    from chatlab.prices import Prices, cost
+    from chatlab.samples import sample_replies
     from chatlab.sampling import SamplingParams
     from chatlab.templating import render
-    from chatlab.tokens import count_tokens
+    from chatlab.tokens import count_tokens, decode, encode, tokenize
+    from chatlab.tracing import perplexity, trace
 
 
 def __getattr__(name: str) -> object:
@@ -98,6 +136,13 @@ def __getattr__(name: str) -> object:
 
 def __dir__() -> list[str]:
     return sorted([*globals(), *_HOME])
+
+
+def load_ipython_extension(ipython: Any) -> None:
+    """Add the magics `%%chat`, `%tokens` and `%%messages` to a notebook: what `%load_ext chatlab` calls."""
+    from chatlab.magics import load_ipython_extension as load_magics
+
+    load_magics(ipython)
 
 
 if "IPython" in sys.modules:

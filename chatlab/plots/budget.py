@@ -17,7 +17,7 @@ def budget_bar(fitted: Fitted) -> Plot:
 
     >>> fitted = Fitted([], dropped=(), tokens_before=40, tokens_after=40, token_limit=100, reserve=25)
     >>> budget_bar(fitted)  # doctest: +ELLIPSIS
-    Plot: Token budget: the prompt had 40 tokens and has 40 now; 25 are reserved for the reply, 35 free; the limit is ...
+    Plot: Token budget: the prompt had 40 tokens and has 40 now; 25 are reserved for the reply, 35 free; the limit ...
     """
     figure, (axes,) = new_figure(width=8, height=2.4)
     alt_text = (
