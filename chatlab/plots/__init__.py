@@ -1,7 +1,7 @@
 """Plots: what can be drawn of one turn of a chat.
 
-In: plain numbers and names. Out: a `Plot`. The results of other modules draw themselves with these functions. Knows
-nothing of models.
+In: plain numbers and names. Out: a `Plot`. The results of other modules draw themselves with these functions.
+Knows nothing of models.
 """
 
 from chatlab.plots.figures import Plot, new_figure
