@@ -1,7 +1,7 @@
 """Tracing: a whole reply, token by token, to look at and to change.
 
 In: a prompt and settings. Out: a `Trace`, the sequence of a reply's `Step`s, coloured by probability in a notebook;
-another trace with one token exchanged (what if?); the perplexity of a given text. Knows nothing of requests or HTTP.
+another trace with one token exchanged (what if?). Knows nothing of requests or HTTP.
 """
 
 from __future__ import annotations
@@ -9,17 +9,15 @@ from __future__ import annotations
 import math
 import random
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, overload
 
-import torch
-
-from chatlab.checks import check_integer, check_stop, kind_of
+from chatlab.checks import check_integer, check_stop
 from chatlab.display import count_of, escape, view
 from chatlab.errors import BadRequestError
-from chatlab.generation import PREFILL_CHUNK, check_bias, check_room, generate_steps, prefill, read_prompt
+from chatlab.generation import check_bias, generate_steps, prefill, read_prompt
 from chatlab.messages import Message
 from chatlab.model import ChatModel, resolve
 from chatlab.sampling import SamplingParams
@@ -29,10 +27,16 @@ from chatlab.tokens import encode
 if TYPE_CHECKING:
     from chatlab.plots.figures import Plot
 
-__all__ = ["Trace", "TraceSettings", "perplexity", "trace"]
+__all__ = ["Trace", "TraceSettings", "trace"]
 
-# From sure to surprising: the lowest probability of each, and the class that underlines and colours it.
-_BANDS = [(0.9, "sure"), (0.5, "likely"), (0.1, "open"), (0.01, "unlikely"), (0.0, "surprising")]
+# From sure to surprising: the lowest probability of each, its name and style, and what the legend says.
+_BANDS = [
+    (0.9, "sure", "90 % and more"),
+    (0.5, "likely", "50 to 90 %"),
+    (0.1, "open", "10 to 50 %"),
+    (0.01, "unlikely", "1 to 10 %"),
+    (0.0, "surprising", "under 1 %"),
+]
 
 
 @dataclass(frozen=True)
@@ -145,10 +149,7 @@ class Trace(Sequence[Step]):
     def _repr_html_(self) -> str:
         """Show the reply with each token marked by its probability; its alternatives on hover, focus and below."""
         tokens = "".join(self._token_html(number, step) for number, step in enumerate(self.steps))
-        legend = " ".join(
-            f'<span class="chatlab-step {name}">{name}: {label}</span>'
-            for (_, name), label in zip(_BANDS, _labels(), strict=True)
-        )
+        legend = " ".join(f'<span class="chatlab-step {name}">{name}: {label}</span>' for _, name, label in _BANDS)
         rows = "".join(
             f'<tr><th scope="row">{number}</th><td><code>{escape(self._name(step))}</code></td>'
             f"<td>{percent(step.probability)} {_band(step.probability)}{_mark(number in self.forced)}</td>"
@@ -244,45 +245,6 @@ def trace(
     return _trace(model, tuple(read_prompt(prompt, model=model)), settings)
 
 
-def perplexity(
-    text: str, *, prompt: str | Sequence[Message] = "", model: ChatModel | str | Path | None = None
-) -> float:
-    """Return how surprised the model is by a text: as if it chose among so many equally likely tokens each time.
-
-    exp of the mean of −ln p of its tokens, each after the prompt (or messages) and the tokens before it. Without a
-    prompt nothing stands before the first token, so that one does not count. Raises `BadRequestError` for a text with
-    nothing to count, `ContextLengthError` for one that does not fit the context. From "Perplexity: a measure of the
-    difficulty of speech recognition tasks" (Jelinek et al., 1977).
-
-    >>> from chatlab import user
-    >>> from chatlab.testing import ScriptedModel
-    >>> perplexity("Hey!", prompt=[user("Hi")], model=ScriptedModel("Hey!"))
-    1.0
-    """
-    model = resolve(model)
-    if not isinstance(text, str):
-        raise BadRequestError(f"text must be a string, not {kind_of(text)}.", param="text")
-    prompt_ids = read_prompt(prompt, model=model) if prompt else []
-    input_ids = [*prompt_ids, *encode(text, model=model)]
-    first = max(len(prompt_ids), 1)  # the first token that is counted
-    counted = len(input_ids) - first
-    if counted <= 0:
-        raise BadRequestError(
-            f"The text has {count_of(len(input_ids) - len(prompt_ids), 'token')}, of which none can be counted: "
-            "without a prompt, it needs at least two. Give a longer text, or a prompt.",
-            param="text",
-        )
-    check_room(model, len(input_ids), 0)
-    surprise, past_key_values = 0.0, None
-    for start in range(0, len(input_ids) - 1, PREFILL_CHUNK):
-        chunk = input_ids[start : min(start + PREFILL_CHUNK, len(input_ids) - 1)]
-        logits, past_key_values = model.logits(chunk, past_key_values)  # [len(chunk), vocab_size]
-        expected = torch.tensor(input_ids[start + 1 : start + 1 + len(chunk)])
-        losses = torch.nn.functional.cross_entropy(logits, expected, reduction="none")  # [len(chunk)]
-        surprise += float(losses[max(first - 1 - start, 0) :].double().sum())
-    return math.exp(surprise / counted)
-
-
 def _trace(
     model: ChatModel,
     prompt_ids: tuple[int, ...],
@@ -327,17 +289,7 @@ def _band(probability: float) -> str:
     >>> _band(1.0), _band(0.3), _band(0.0)
     ('sure', 'open', 'surprising')
     """
-    return next(name for lowest, name in _BANDS if probability >= lowest)
-
-
-def _labels() -> Iterator[str]:
-    """Yield what each band means, in percent."""
-    for index, (lowest, _) in enumerate(_BANDS):
-        yield (
-            f"{lowest:.0%} and more"
-            if index == 0
-            else (f"{lowest:.0%} to {_BANDS[index - 1][0]:.0%}" if lowest else f"under {_BANDS[index - 1][0]:.0%}")
-        )
+    return next(name for lowest, name, _ in _BANDS if probability >= lowest)
 
 
 def _mark(forced: bool) -> str:

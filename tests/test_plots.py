@@ -17,7 +17,7 @@ PAYLOADS = [
     "<script>alert(1)</script>",
     "<img src=x onerror=alert(1)>",
     '"><b>',
-    "$x_{1}$ \\frac",
+    "$\\frac$ {",
     "100 % {0}",
     "你好🎉",
 ]

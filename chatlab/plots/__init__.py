@@ -1,6 +1,7 @@
 """Plots: what can be drawn of one turn of a chat.
 
-Plain numbers and names go in, a `Plot` comes out. The results of other modules draw themselves with these functions.
+In: plain numbers and names. Out: a `Plot`. The results of other modules draw themselves with these functions.
+Knows nothing of models.
 """
 
 from chatlab.plots.budget import budget_bar

@@ -48,7 +48,7 @@ def next_token_bars(
         axes.bar_label(bars, [_percent(value) for value in values], padding=3, fontsize=8, color=INK)
     _token_axis(axes, tokens)
     axes.set_xlim(0, max(0.05, *before, *(after or [0])) * 1.12)
-    axes.xaxis.set_major_formatter(lambda value, _position: f"{value:.0%}")
+    axes.xaxis.set_major_formatter(lambda value, _position: f"{100 * value:.3g} %")
     axes.set_xlabel("probability")
     if len(kinds) > 1:
         axes.legend(loc="lower right", fontsize=9, frameon=False, labelcolor=INK)
