@@ -45,9 +45,9 @@ STYLE = """
 .chatlab-role { font-weight: 600; margin-right: 8px; }
 .chatlab-note { opacity: 0.8; font-size: 12px; }
 .chatlab-control { border: 1px solid; border-radius: 4px; padding: 0 3px; font-size: 12px; }
-.chatlab-table { border-collapse: collapse; margin: 6px 0; }
+.chatlab-table { border-collapse: collapse; margin: 6px 0; font-size: inherit; }
 .chatlab-table th, .chatlab-table td { border-bottom: 1px solid var(--jp-border-color2, #ccc); padding: 2px 10px;
-  text-align: left; vertical-align: top; }
+  text-align: left; vertical-align: top; white-space: pre-wrap; }
 .chatlab-forged { border-style: dashed; text-decoration: line-through; }
 </style>
 """
