@@ -44,7 +44,7 @@ _HOME = {
     "lint": "linting",
     "load": "model",
     "next_token": "prediction",
-    "perplexity": "tracing",
+    "perplexity": "scoring",
     "render": "templating",
     "sample_replies": "samples",
     "system": "messages",
@@ -118,9 +118,10 @@ if TYPE_CHECKING:
     from chatlab.prices import Prices, cost
     from chatlab.samples import sample_replies
     from chatlab.sampling import SamplingParams
+    from chatlab.scoring import perplexity
     from chatlab.templating import render
     from chatlab.tokens import count_tokens, decode, encode, tokenize
-    from chatlab.tracing import perplexity, trace
+    from chatlab.tracing import trace
 
 
 def __getattr__(name: str) -> object:

@@ -155,9 +155,10 @@ class ForwardPass:
         return f"{self.title}\n{table_text(_HEADER, self._rows())}"
 
     def _repr_html_(self) -> str:
+        rows = [[name, shape.replace(" ", "\N{NO-BREAK SPACE}"), meaning] for name, shape, meaning in self._rows()]
         likely = [[repr(each.token), f"{each.probability:.1%}"] for each in self.predictions()]
         return view(
-            f"<div>{escape(self.title)}</div>{table_html(_HEADER, self._rows())}"
+            f"<div>{escape(self.title)}</div>{table_html(_HEADER, rows)}"
             f"<div>The likeliest next tokens</div>{table_html(['token', 'probability'], likely)}"
         )
 

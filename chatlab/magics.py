@@ -12,7 +12,6 @@ import importlib
 import keyword
 import re
 import shlex
-import textwrap
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -29,13 +28,14 @@ from openai.types.chat import ChatCompletionChunk
 
 from chatlab.conversation import Conversation
 from chatlab.display import count_of, escape, transcript_html, view
-from chatlab.errors import BadRequestError, ChatlabError
+from chatlab.errors import ChatlabError
 from chatlab.linting import lint
-from chatlab.messages import ROLES, Message, assistant, role_of, validate
+from chatlab.messages import Message, assistant, role_of
 from chatlab.model import ChatModel, load
 from chatlab.templating import render
+from chatlab.transcripts import parse_messages
 
-__all__ = ["ChatlabMagics", "load_ipython_extension", "parse_messages"]
+__all__ = ["ChatlabMagics", "load_ipython_extension"]
 
 SECONDS_BETWEEN_UPDATES = 0.1  # each update sends the whole reply, so a browser gets at most ten a second
 
@@ -56,6 +56,21 @@ class _Transcript:
         return view(transcript_html(self.messages) + note)
 
 
+def _number(text: str) -> float:
+    """Return an option's number; argparse shows what is wrong with it."""
+    try:
+        return float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"must be a number, not {text!r}.") from None
+
+
+def _whole_number(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"must be a whole number, not {text!r}.") from None
+
+
 @magics_class
 class ChatlabMagics(Magics):  # type: ignore[misc]
     """The magics `%%chat`, `%tokens` and `%%messages`.
@@ -71,10 +86,14 @@ class ChatlabMagics(Magics):  # type: ignore[misc]
 
     @magic_arguments()
     @argument("--system", metavar="TEXT", help="the system message, from now on (in quotes; empty: none)")
-    @argument("--temperature", metavar="T", type=float, default=1.0, help="0 to 2; 0 always takes the likeliest token")
-    @argument("--top-p", metavar="P", type=float, default=1.0, help="0 to 1; how much of the probability to draw from")
-    @argument("--seed", metavar="N", type=int, help="a whole number; the same one gives the same reply")
-    @argument("--max-completion-tokens", metavar="N", type=int, help="the longest reply, in tokens")
+    @argument(
+        "--temperature", metavar="T", type=_number, default=1.0, help="0 to 2; 0 always takes the likeliest token"
+    )
+    @argument(
+        "--top-p", metavar="P", type=_number, default=1.0, help="0 to 1; how much of the probability to draw from"
+    )
+    @argument("--seed", metavar="N", type=_whole_number, help="a whole number; the same one gives the same reply")
+    @argument("--max-completion-tokens", metavar="N", type=_whole_number, help="the longest reply, in tokens")
     @argument("--model", metavar="NAME", help="the model, from now on: a hub id, a folder or a GGUF file")
     @argument("--new", action="store_true", help="start a new conversation")
     @argument("--stream", action=argparse.BooleanOptionalAction, default=True, help="show the reply while it is made")
@@ -94,6 +113,8 @@ class ChatlabMagics(Magics):  # type: ignore[misc]
             raise UsageError("--show takes no message. Write %chat --show in a cell of its own.")
         if cell is not None and not cell.strip():
             raise UsageError("The message is empty. Write it below %%chat.")
+        if options.show and not options.new:
+            return self.conversation
         with _plain_errors():
             self.model = self.model if options.model is None else load(options.model)
             chat = self._conversation(options)
@@ -200,39 +221,6 @@ class ChatlabMagics(Magics):  # type: ignore[misc]
         display(_Transcript(messages, f"{count_of(len(messages), 'message')} in {name}"))
         for finding in lint(messages):
             print(finding)
-
-
-def parse_messages(text: str) -> list[Message]:
-    r"""Return the messages that lines such as `user: Hello` write, each with the lines that follow it.
-
-    Raises `BadRequestError` for a line that belongs to no message and for a role that does not exist.
-
-    >>> parse_messages("system: Be brief.\nuser: Two lines:\n  - one\n  - two")
-    [{'role': 'system', 'content': 'Be brief.'}, {'role': 'user', 'content': 'Two lines:\n- one\n- two'}]
-    >>> parse_messages("Hi")
-    Traceback (most recent call last):
-    chatlab.errors.BadRequestError: Line 1 belongs to no message: 'Hi'. Begin with a role: 'user: Hello'.
-    """
-    turns: list[tuple[str, str, list[str]]] = []
-    for number, line in enumerate(text.splitlines(), start=1):
-        start = re.match(r"([^\W\d]\w*):(?:\s+(.*)|$)", line)
-        if start and start[1] in ROLES:
-            turns.append((start[1], start[2] or "", []))
-        elif start:
-            raise BadRequestError(
-                f"Line {number} begins with {start[1] + ':'!r}, which is no role. Use one of "
-                f"{', '.join(ROLES)}; indent the line if it belongs to the message above.",
-                param="messages",
-            )
-        elif turns:
-            turns[-1][2].append(line)
-        elif line.strip():
-            raise BadRequestError(
-                f"Line {number} belongs to no message: {line.strip()[:40]!r}. Begin with a role: 'user: Hello'.",
-                param="messages",
-            )
-    contents = ["\n".join([first, textwrap.dedent("\n".join(more))]).strip("\n") for _, first, more in turns]
-    return validate([{"role": turn[0], "content": content} for turn, content in zip(turns, contents, strict=True)])
 
 
 def load_ipython_extension(ipython: InteractiveShell) -> None:

@@ -7,8 +7,6 @@ import threading
 
 import nbformat
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from IPython.core.completer import provisionalcompleter
 from IPython.core.error import UsageError
 from IPython.core.interactiveshell import InteractiveShell
@@ -16,8 +14,8 @@ from jupyter_client.manager import start_new_kernel
 from nbclient import NotebookClient
 
 import chatlab.tokens
-from chatlab import BadRequestError, assistant, system, user
-from chatlab.magics import _Transcript, load_ipython_extension, parse_messages
+from chatlab import assistant, system, user
+from chatlab.magics import _Transcript, load_ipython_extension
 from chatlab.testing import ScriptedModel
 
 PAYLOADS = ["<script>alert(1)</script>", "<img src=x onerror=alert(1)>", "\"'><b>", "</div><h1>"]
@@ -79,9 +77,10 @@ def test_settings_hold_for_one_reply_and_the_system_message_longer(shell, magics
 
 
 def test_new_starts_afresh_and_show_shows(shell, magics):
-    shell.run_cell("%%chat\nHi")
-    assert shell.run_line_magic("chat", "--show") is magics.conversation
-    assert magics.conversation.turns == 1
+    shell.run_cell("%%chat --temperature 0\nHi")
+    chat = magics.conversation
+    assert shell.run_line_magic("chat", "--show") is chat is magics.conversation
+    assert (chat.turns, chat.temperature) == (1, 0), "looking changes nothing"
     shell.run_cell("%%chat --new --system s\nHi")
     assert magics.conversation.messages == [system("s"), user("Hi"), assistant("Ana.")]
     shell.run_cell("%chat --new")
@@ -102,7 +101,8 @@ def test_model_by_name(shell, magics, capsys):
     ("cell", "message"),
     [
         ("%%chat --temperature 3\nHi", "temperature must be between 0 and 2, but is 3.0."),
-        ("%%chat --temperature hot\nHi", "invalid float value: 'hot'"),
+        ("%%chat --temperature hot\nHi", "--temperature: must be a number, not 'hot'."),
+        ("%%chat --seed 1.5\nHi", "--seed: must be a whole number, not '1.5'."),
         ("%%chat --top-p 2\nHi", "top_p must be between 0 and 1, but is 2.0."),
         ("%%chat --max-completion-tokens 0\nHi", "max_completion_tokens must be at least 1, but is 0."),
         ("%%chat --sistem x\nHi", "'--sistem' is no option of this magic. The options are --system, --temperature"),
@@ -199,37 +199,6 @@ def test_messages_become_a_variable_and_are_linted(shell, magics, capsys):
     shown = capsys.readouterr().out
     assert shown.startswith("user: Hi\nNote\nassistant: Hello!\n(2 messages in question)\n")
     assert "(no-system)" in shown and "(last-not-user)" in shown
-
-
-@pytest.mark.parametrize(
-    ("text", "messages"),
-    [
-        ("user: a\n\n\nb\n\n", [user("a\n\n\nb")]),
-        ("user:\n  def f():\n      pass\n", [user("def f():\n    pass")]),
-        ("user: see\nhttps://example.org", [user("see\nhttps://example.org")]),
-        ("user: at\n12:30", [user("at\n12:30")]),
-        ("\n\nuser:    spaced  \nassistant:", [user("spaced  "), assistant("")]),
-        ("user: x\n  note: indented", [user("x\nnote: indented")]),
-        ("developer: d\nuser: user: u", [{"role": "developer", "content": "d"}, user("user: u")]),
-    ],
-)
-def test_lines_and_the_messages_they_write(text, messages):
-    assert parse_messages(text) == messages
-
-
-@pytest.mark.parametrize("line", ["User: Hi", "bot: Hi", "über: Hi", "note:"])
-def test_roles_that_do_not_exist(line):
-    with pytest.raises(BadRequestError, match=f"Line 2 begins with '{line.split(':')[0]}:', which is no role"):
-        parse_messages(f"user: Hi\n{line}")
-
-
-CONTENTS = st.text(st.characters(exclude_categories=["Cc", "Cs", "Zl", "Zp", "Zs"]), min_size=1)
-
-
-@given(st.lists(st.tuples(st.sampled_from([system, user, assistant]), CONTENTS), min_size=1))
-def test_written_messages_are_read_back(turns):
-    messages = [make(content) for make, content in turns]
-    assert parse_messages("\n".join(f"{each['role']}: {each['content']}" for each in messages)) == messages
 
 
 def completions(shell, line):

@@ -6,13 +6,18 @@ Knows nothing of models.
 
 from chatlab.plots.budget import budget_bar
 from chatlab.plots.figures import Plot, new_figure
+from chatlab.plots.forward import attention_map, hidden_norms_plot, kv_cache_plot, logit_lens_plot
 from chatlab.plots.reply import stream_timing, token_strip
 from chatlab.plots.sampling import diversity_bars, next_token_bars, temperature_panels
 
 __all__ = [
     "Plot",
+    "attention_map",
     "budget_bar",
     "diversity_bars",
+    "hidden_norms_plot",
+    "kv_cache_plot",
+    "logit_lens_plot",
     "new_figure",
     "next_token_bars",
     "stream_timing",
