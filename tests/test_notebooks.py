@@ -237,7 +237,7 @@ def test_folded_parts_are_closed(path: Path) -> None:
 # notebook, prefix of the cell ids, and typical wrong answers, each with what its check must say
 WRONG: dict[tuple[str, str], list[tuple[str, str]]] = {
     ("notebooks/00-start-here", "exercise"): [
-        ('my_messages = ["Hello!"]', "must be a dict"),
+        ('my_messages = ["Hello!"]', "bare string"),
         ('my_messages = [user("Hi")]', "There is no system message"),
         ('my_messages = [user("Hi"), system("Be kind.")]', "is not first"),
         (
