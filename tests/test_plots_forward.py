@@ -122,12 +122,10 @@ def test_places_that_are_not_there(forward):
 
 
 @pytest.mark.filterwarnings("error")
-@pytest.mark.parametrize(
-    "token", ["你", "🙂", "\x00", "\u200b", "$\\frac{$", "<script>alert(1)</script>", "a" * 99, ""]
-)
-def test_any_token_can_be_drawn_and_is_escaped(forward, token):
-    object.__setattr__(forward, "tokens", (token,) * len(forward.tokens))
-    for plot in (attention_map(forward, 0), hidden_norms_plot(forward), logit_lens_plot(forward)):
+def test_any_token_can_be_drawn_and_is_escaped(forward):
+    tokens = ("你", "🙂", "\x00", "\u200b", "$\\frac{$", "<script>alert(1)</script>", "a" * 99, "", " ", "<script>")
+    object.__setattr__(forward, "tokens", tokens)
+    for plot in (attention_map(forward, 0), hidden_norms_plot(forward), logit_lens_plot(forward, 5)):
         assert plot.png()
         assert "<script" not in plot._repr_html_()
 
