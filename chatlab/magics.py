@@ -8,7 +8,6 @@ variable, a table of tokens. `%load_ext chatlab` switches them on. Knows nothing
 from __future__ import annotations
 
 import argparse
-import importlib
 import keyword
 import re
 import shlex
@@ -33,6 +32,7 @@ from chatlab.linting import lint
 from chatlab.messages import Message, assistant, role_of
 from chatlab.model import ChatModel, load
 from chatlab.templating import render
+from chatlab.tokens import tokenize
 from chatlab.transcripts import parse_messages
 
 __all__ = ["ChatlabMagics", "load_ipython_extension"]
@@ -186,7 +186,6 @@ class ChatlabMagics(Magics):  # type: ignore[misc]
             text = self._text_of(rest) if cell is None else cell.rstrip("\n")
             if not text:
                 raise UsageError("There is no text. Write %tokens Hello, world! or %tokens name_of_a_variable.")
-            tokenize = importlib.import_module("chatlab.tokens").tokenize
             return tokenize(text, encoding=found and found[1], model=None if found else self.model)
 
     def _text_of(self, line: str) -> str:

@@ -159,8 +159,17 @@ def tokenized(monkeypatch):
         seen.append((str(text), encoding, model))
         return seen[-1]
 
-    monkeypatch.setattr(chatlab.tokens, "tokenize", tokenize, raising=False)
+    monkeypatch.setattr(chatlab.magics, "tokenize", tokenize)
     return seen
+
+
+def test_tokens_are_those_of_the_model(shell, magics):
+    assert [token.id for token in shell.run_cell("%tokens Hi").result] == [72, 105]
+
+
+def test_load_ext_by_the_name_of_the_package(shell):
+    assert shell.run_cell("%reload_ext chatlab").success
+    assert "ChatlabMagics" in shell.magics_manager.registry
 
 
 @pytest.mark.parametrize(
