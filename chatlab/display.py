@@ -46,11 +46,14 @@ STYLE = """
 .chatlab-role { font-weight: 600; margin-right: 8px; }
 .chatlab-note { opacity: 0.8; font-size: 12px; }
 .chatlab-control { border: 1px solid; border-radius: 4px; padding: 0 3px; font-size: 12px; }
-.chatlab-findings th, .chatlab-findings td { text-align: left; vertical-align: top; padding: 2px 10px 2px 0; }
+/* A notebook aligns every cell of a table to the right; two classes weigh more than its one. */
+.chatlab.chatlab-findings th, .chatlab.chatlab-findings td { text-align: left; vertical-align: top;
+  padding: 2px 10px 2px 0; overflow-wrap: normal; }
 .chatlab-injected { color: inherit; background: none; border-bottom: 2px dashed #d68910; }
 .chatlab-words { border-collapse: collapse; margin: 6px 0; font-size: inherit; }
-.chatlab-words th, .chatlab-words td { border-bottom: 1px solid var(--jp-border-color2, #ccc); padding: 2px 10px;
-  text-align: left; vertical-align: top; white-space: pre-wrap; }
+.chatlab .chatlab-words th, .chatlab .chatlab-words td { padding: 2px 10px; overflow-wrap: normal;
+  border-bottom: 1px solid var(--jp-border-color2, #ccc); text-align: left; vertical-align: top;
+  white-space: pre-wrap; }
 .chatlab-forged { border-style: dashed; text-decoration: line-through; }
 .chatlab-tokens { line-height: 1.3; }
 .chatlab-token { display: inline-block; vertical-align: top; margin: 2px 1px; padding: 0 2px; border: 1px solid;
