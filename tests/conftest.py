@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable
 
 import pytest
@@ -19,6 +20,9 @@ from transformers import (
 import chatlab
 from chatlab.model import ChatModel, TransformersModel
 from chatlab.testing import byte_tokenizer
+
+# A shell that starts the tests in the background makes them ignore Ctrl-C, and so every process they start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 TINY_VOCABULARY = 258  # the bytes and two control tokens of chatlab.testing.byte_tokenizer
 
