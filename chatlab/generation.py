@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from chatlab.checks import check_integer, check_stop
-from chatlab.errors import BadRequestError, ContextLengthError, ReplyStoppedError
+from chatlab.errors import BadRequestError, ContextLengthError
 from chatlab.messages import Message
 from chatlab.model import ChatModel, resolve
 from chatlab.sampling import SamplingParams, entropy, process_logits, sample
@@ -25,7 +25,17 @@ from chatlab.steps import Step, token_name
 from chatlab.templating import render
 from chatlab.tokens import Detokenizer, decode, encode
 
-__all__ = ["Prefill", "StopStrings", "check_bias", "check_room", "generate", "generate_steps", "prefill", "read_prompt"]
+__all__ = [
+    "Prefill",
+    "StopStrings",
+    "check_bias",
+    "check_room",
+    "generate",
+    "generate_steps",
+    "prefill",
+    "prefill_chunks",
+    "read_prompt",
+]
 
 PREFILL_CHUNK = 256  # tokens read at a time: between two chunks a long prompt can be interrupted
 
@@ -175,19 +185,24 @@ def check_room(model: ChatModel, prompt_tokens: int, reply_tokens: int = 1) -> N
         )
 
 
-def prefill(model: ChatModel, input_ids: list[int], *, interrupted: Callable[[], bool] = lambda: False) -> Prefill:
-    """Let the model read the prompt, chunk by chunk; `interrupted` is asked between two chunks.
+def prefill(model: ChatModel, input_ids: list[int]) -> Prefill:
+    """Let the model read the whole prompt. Raises `ContextLengthError` when it leaves no room for a reply."""
+    *_, read = prefill_chunks(model, input_ids)
+    return read
 
-    Raises `ContextLengthError` when the prompt leaves no room for a reply, `ReplyStoppedError` when interrupted.
+
+def prefill_chunks(model: ChatModel, input_ids: list[int]) -> Iterator[Prefill]:
+    """Let the model read the prompt chunk by chunk, and yield after each what has been read so far.
+
+    Between two chunks the caller may stop, or do something else. Raises `ContextLengthError` when the prompt leaves no
+    room for a reply.
     """
     check_room(model, len(input_ids))
     past_key_values = None
     for start in range(0, len(input_ids), PREFILL_CHUNK):
-        if interrupted():
-            raise ReplyStoppedError("The reply was stopped before its first token.")
-        chunk = input_ids[start : start + PREFILL_CHUNK]
-        logits, past_key_values = model.next_token_logits(chunk, past_key_values)
-    return Prefill(input_ids, logits, past_key_values)
+        end = start + PREFILL_CHUNK
+        logits, past_key_values = model.next_token_logits(input_ids[start:end], past_key_values)
+        yield Prefill(input_ids[:end], logits, past_key_values)
 
 
 def generate_steps(

@@ -23,7 +23,7 @@ from openai.types.chat.chat_completion_token_logprob import ChatCompletionTokenL
 from openai.types.completion_usage import CompletionUsage, PromptTokensDetails
 
 from chatlab.errors import ReplyStoppedError
-from chatlab.generation import Prefill, check_bias, check_room, generate_steps, prefill
+from chatlab.generation import Prefill, check_bias, check_room, generate_steps, prefill_chunks
 from chatlab.model import ChatModel
 from chatlab.requests import ChatRequest
 from chatlab.steps import Step
@@ -31,6 +31,8 @@ from chatlab.templating import render
 from chatlab.tokens import decode, encode, token_bytes
 
 __all__ = ["ChatCompletionStream", "join_chunks"]
+
+CHOICES_SIDE_BY_SIDE = 8  # each has a key-value cache of its own, so more of them wait until one is complete
 
 
 class ChatCompletionStream:
@@ -51,6 +53,7 @@ class ChatCompletionStream:
         self.request = request
         self.model = model
         self._input_ids = _prompt_ids(request, model)
+        self.tokens_read = 0
         self._closed = threading.Event()
         self._head: dict[str, Any] = {
             "id": f"chatcmpl-{secrets.token_hex(12)}",
@@ -64,6 +67,21 @@ class ChatCompletionStream:
         return self
 
     def __next__(self) -> ChatCompletionChunk:
+        while (chunk := self.advance()) is None:
+            pass
+        return chunk
+
+    @property
+    def prompt_tokens(self) -> int:
+        """How many tokens the prompt has; `tokens_read` tells how many of them the model has read so far."""
+        return len(self._input_ids)
+
+    def advance(self) -> ChatCompletionChunk | None:
+        """Do one piece of work: read a piece of the prompt, or make one token of one choice.
+
+        Returns the next chunk, or None where the work gave nothing to say yet. So several replies can be made side by
+        side in one thread, in turns. Raises `StopIteration` after the last chunk, or once closed.
+        """
         return next(self._chunks)
 
     def __enter__(self) -> ChatCompletionStream:
@@ -78,16 +96,21 @@ class ChatCompletionStream:
         """Stop making the reply."""
         self._closed.set()
 
-    def _generate(self) -> Iterator[ChatCompletionChunk]:
+    def _generate(self) -> Iterator[ChatCompletionChunk | None]:
         for index in range(self.request.n):
             yield self._chunk(index, ChoiceDelta(role="assistant", content=""))
-        try:
-            read = prefill(self.model, self._input_ids, interrupted=self._closed.is_set)
-        except ReplyStoppedError:
-            return
-        replies = {index: self._reply(index, read) for index in range(self.request.n)}
+        for read in prefill_chunks(self.model, self._input_ids):
+            self.tokens_read = len(read.input_ids)
+            yield None
+            if self._closed.is_set():
+                return
+        waiting = list(range(self.request.n))
+        replies: dict[int, Iterator[tuple[Step, list[ChatCompletionTokenLogprob] | None]]] = {}
         completion_tokens = 0
-        while replies:
+        while waiting or replies:
+            while waiting and len(replies) < CHOICES_SIDE_BY_SIDE:
+                index = waiting.pop(0)
+                replies[index] = self._reply(index, read)
             for index in list(replies):
                 if self._closed.is_set():
                     return
@@ -96,6 +119,8 @@ class ChatCompletionStream:
                 if step.text or logprobs:
                     content = ChoiceLogprobs(content=logprobs) if logprobs is not None else None
                     yield self._chunk(index, ChoiceDelta(content=step.text), logprobs=content)
+                elif not step.finish_reason:
+                    yield None
                 if step.finish_reason:
                     yield self._chunk(index, ChoiceDelta(), finish_reason=step.finish_reason)
                     del replies[index]

@@ -15,8 +15,9 @@ from chatlab import (
     system,
     user,
 )
+from chatlab.generation import PREFILL_CHUNK
 from chatlab.requests import ChatOptions, check_request
-from chatlab.streaming import ChatCompletionStream, join_chunks
+from chatlab.streaming import CHOICES_SIDE_BY_SIDE, ChatCompletionStream, join_chunks
 from chatlab.testing import ScriptedModel
 
 HELLO = [system("You are a helpful assistant."), user("Say hello.")]
@@ -81,6 +82,32 @@ def test_stream_is_an_iterator_and_can_be_read_once():
     assert next(stream).choices[0].delta.role == "assistant"
     assert [chunk.choices[0].delta.content for chunk in stream] == ["a", "b", "c", None]
     assert list(stream) == []
+
+
+def test_closing_a_stream_while_the_prompt_is_read_ends_it_within_a_chunk():
+    model = ScriptedModel("x")
+    stream = chat_completions([user("x" * 10 * PREFILL_CHUNK)], model, stream=True)
+    assert next(stream).choices[0].delta.role == "assistant"
+    assert stream.advance() is None and stream.tokens_read == PREFILL_CHUNK < stream.prompt_tokens
+    stream.close()
+    assert list(stream) == [] and stream.tokens_read == PREFILL_CHUNK
+
+
+def test_replies_advance_in_turns():
+    streams = [chat_completions(HELLO, ScriptedModel(text), stream=True) for text in ("Hey", "You")]
+    texts = ["", ""]
+    for _ in range(5):  # the role, the prompt, three tokens
+        for index, stream in enumerate(streams):
+            chunk = stream.advance()
+            texts[index] += (chunk.choices[0].delta.content or "") if chunk else ""
+    assert texts == ["Hey", "You"]
+
+
+def test_many_choices_take_turns_of_a_few_at_a_time():
+    stream = chat_completions(HELLO, ScriptedModel("ab"), stream=True, n=2 * CHOICES_SIDE_BY_SIDE, max_tokens=1)
+    events = [(chunk.choices[0].index, chunk.choices[0].finish_reason) for chunk in stream]
+    order = [index for index, reason in events if reason]
+    assert order == list(range(2 * CHOICES_SIDE_BY_SIDE))
 
 
 def test_closing_a_stream_ends_it_within_a_token():

@@ -3,8 +3,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chatlab.errors import BadRequestError, ContextLengthError, ReplyStoppedError
-from chatlab.generation import PREFILL_CHUNK, StopStrings, generate, generate_steps, prefill
+from chatlab.errors import BadRequestError, ContextLengthError
+from chatlab.generation import PREFILL_CHUNK, StopStrings, generate, generate_steps, prefill, prefill_chunks
 from chatlab.messages import system, user
 from chatlab.sampling import SamplingParams
 from chatlab.templating import render
@@ -121,16 +121,12 @@ def test_one_stop_string_needs_no_list_and_messages_are_rendered():
     assert "".join(step.text for step in steps) == "The "
 
 
-def test_long_prompt_can_be_interrupted_between_chunks():
-    model, asked = ScriptedModel("x"), []
-
-    def interrupted():
-        asked.append(True)
-        return len(asked) == 3
-
-    with pytest.raises(ReplyStoppedError):
-        prefill(model, [65] * PREFILL_CHUNK * 4, interrupted=interrupted)
-    assert len(model.prompts[0]) == 2 * PREFILL_CHUNK
+def test_prompt_is_read_in_chunks_and_can_be_left_between_two():
+    model = ScriptedModel("x")
+    chunks = prefill_chunks(model, [65] * (PREFILL_CHUNK * 3 + 1))
+    assert [len(next(chunks).input_ids) for _ in range(2)] == [PREFILL_CHUNK, 2 * PREFILL_CHUNK]
+    assert len(model.prompts[0]) == 2 * PREFILL_CHUNK, "only what was asked for is read"
+    assert [len(read.input_ids) for read in chunks] == [3 * PREFILL_CHUNK, 3 * PREFILL_CHUNK + 1]
 
 
 @pytest.mark.parametrize("max_tokens", [1, 2, 3, 4])
