@@ -47,6 +47,7 @@ _HOME = {
     "perplexity": "scoring",
     "render": "templating",
     "sample_replies": "samples",
+    "serve": "server.running",
     "system": "messages",
     "temperature_family": "prediction",
     "tokenize": "tokens",
@@ -86,6 +87,7 @@ __all__ = [
     "perplexity",
     "render",
     "sample_replies",
+    "serve",
     "system",
     "temperature_family",
     "tokenize",
@@ -119,6 +121,7 @@ if TYPE_CHECKING:
     from chatlab.samples import sample_replies
     from chatlab.sampling import SamplingParams
     from chatlab.scoring import perplexity
+    from chatlab.server.running import serve
     from chatlab.templating import render
     from chatlab.tokens import count_tokens, decode, encode, tokenize
     from chatlab.tracing import trace

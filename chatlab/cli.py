@@ -1,4 +1,4 @@
-"""The command line: `chatlab lab`, `chatlab chat`, `chatlab models`.
+"""The command line: `chatlab lab`, `chatlab chat`, `chatlab serve`, `chatlab models`.
 
 In: what is typed in a terminal. Out: calls of the same functions a notebook uses. Knows nothing of its own, and imports
 PyTorch only when a command needs a model.
@@ -9,14 +9,11 @@ from __future__ import annotations
 import io
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 import chatlab
-
-if TYPE_CHECKING:
-    from chatlab.conversation import Conversation
 
 __all__ = ["app", "main"]
 
@@ -28,13 +25,6 @@ app = typer.Typer(
 )
 models_app = typer.Typer(help="List, fetch, locate and remove models. Alone: list.")
 app.add_typer(models_app, name="models")
-
-HELP = """\
-/system TEXT     change the system message (no text: remove it)
-/again           ask for the last reply again
-/undo            forget the last turn
-/save FILE       save the conversation (.json or .md)
-/exit            leave (Ctrl-D does too); Ctrl-C stops a reply"""
 
 
 def main() -> None:
@@ -118,6 +108,7 @@ def chat(
 ) -> None:
     """Chat with the model: one question, or a conversation."""
     from chatlab.conversation import Conversation
+    from chatlab.terminal import converse, say
 
     if json and prompt is None:
         raise typer.BadParameter("--json needs a prompt: chatlab chat 'Hello!' --json")
@@ -130,11 +121,54 @@ def chat(
         max_completion_tokens=max_completion_tokens,
     )
     if prompt is None:
-        _converse(conversation)
+        converse(conversation)
     elif json:
         print(conversation(prompt).model_dump_json(indent=2, exclude_unset=True))
     else:
-        _say(conversation, prompt)
+        say(conversation, prompt)
+
+
+@app.command()
+def serve(
+    model: Annotated[
+        str | None, typer.Option(help="A hub id, a folder or a GGUF file; default: the one at hand.")
+    ] = None,
+    host: Annotated[
+        str, typer.Option(help="Where the server listens; 0.0.0.0 lets other machines in and needs a key.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="The port; 0 for any that is free.")] = 8000,
+    api_key: Annotated[
+        list[str] | None,
+        typer.Option(envvar="CHATLAB_API_KEY", help="A key that opens the server; may be given several times."),
+    ] = None,
+    any_model_name: Annotated[bool, typer.Option("--any-model-name", help="Answer to every model name.")] = False,
+    side_by_side: Annotated[int, typer.Option(help="How many requests are worked on at the same time.")] = 4,
+    queue_length: Annotated[int, typer.Option(help="How many more may wait; the next one gets a 429.")] = 64,
+    cors_origin: Annotated[
+        list[str] | None, typer.Option(help="A web page whose scripts may call the server: http://localhost:3000")
+    ] = None,
+    allowed_host: Annotated[list[str] | None, typer.Option(help="A further name the server may be called by.")] = None,
+    log_prompts: Annotated[bool, typer.Option("--log-prompts", help="Write every message to the log.")] = False,
+) -> None:
+    """Serve the model over HTTP, as a hosted chat completions service would."""
+    from chatlab.server import ServerSettings
+    from chatlab.terminal import serve_model
+
+    try:
+        settings = ServerSettings(
+            host=host,
+            port=port,
+            api_keys=tuple(api_key or ()),
+            any_model_name=any_model_name,
+            side_by_side=side_by_side,
+            queue_length=queue_length,
+            cors_origins=tuple(cors_origin or ()),
+            allowed_hosts=tuple(allowed_host or ()),
+            log_prompts=log_prompts,
+        )
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
+    serve_model(model, settings)
 
 
 @models_app.callback(invoke_without_command=True)
@@ -213,65 +247,3 @@ def _prepare_default_model() -> None:
 
     converted(fetch())
     print(f"{DEFAULT_MODEL.name} is ready.")
-
-
-def _converse(conversation: Conversation) -> None:
-    """Read lines and answer them until the end of input or /exit."""
-    import contextlib
-
-    with contextlib.suppress(ImportError):  # line editing and history, where the platform has it
-        import readline  # noqa: F401
-    from chatlab.model import resolve
-
-    print("Loading the model ...", end=" ", flush=True)
-    conversation.model = resolve(conversation.model)
-    print("ready. /help lists the commands, Ctrl-D leaves.")
-    while True:
-        try:
-            line = input("you> ").strip()
-        except KeyboardInterrupt:
-            print("\n(Ctrl-D or /exit leaves.)")
-            continue
-        except EOFError:
-            print()
-            return
-        if line == "/exit":
-            return
-        if line:
-            _answer(conversation, line)
-
-
-def _answer(conversation: Conversation, line: str) -> None:
-    """Carry out a command, or say the line to the model; what is refused is told and changes nothing."""
-    from chatlab.errors import ChatlabError
-
-    command, _, argument = line.partition(" ")
-    try:
-        if command == "/system":
-            conversation.system = argument or None
-        elif command == "/again":
-            _stream(conversation.regenerate(stream=True))
-        elif command == "/undo":
-            conversation.undo()
-        elif command == "/save":
-            print(f"Saved: {conversation.save(argument)}")
-        elif command.startswith("/"):
-            print(HELP)
-        else:
-            _say(conversation, line)
-    except KeyboardInterrupt:
-        print(" (stopped)")
-    except (ChatlabError, ValueError, OSError) as error:
-        print(f"Error: {error}", file=sys.stderr)
-
-
-def _say(conversation: Conversation, text: str) -> None:
-    _stream(conversation(text, stream=True))
-
-
-def _stream(chunks: object) -> None:
-    """Print a reply as it comes."""
-    for chunk in chunks:  # type: ignore[attr-defined]
-        for choice in chunk.choices:
-            print(choice.delta.content or "", end="", flush=True)
-    print()

@@ -111,3 +111,14 @@ def chat_completions(
     )
     completion_stream = ChatCompletionStream(request, resolve(model))
     return completion_stream if request.stream else join_chunks(completion_stream)
+
+
+def open_stream(
+    messages: Sequence[Message],
+    model: ChatModel | str | Path | None = None,
+    *,
+    stream: bool | None = None,
+    **options: Unpack[ChatOptions],
+) -> ChatCompletionStream:
+    """Check a request and return the stream of its chunks."""
+    return ChatCompletionStream(check_request(messages, stream=stream, **options), resolve(model))

@@ -4,11 +4,17 @@ In: what was wrong. Out: an exception that says what to do, and, for a bad reque
 and code that a chat completions server would answer. Knows nothing of models, messages or sockets.
 
     ChatlabError
-    ├── RequestError                  what a server answers with a 4xx status
+    ├── RequestError                  what a server answers with a status of 400 or above
     │   ├── BadRequestError           400: the request itself is wrong
     │   │   └── ContextLengthError    400: too many tokens for the model
-    │   └── ModelNotFoundError        404: no model of that name
+    │   ├── AuthenticationError       401: no key, or a wrong one
+    │   ├── PermissionDeniedError     403: called by a name that is not the server's
+    │   ├── ModelNotFoundError        404: no model of that name
+    │   ├── RequestTooLargeError      413: the body is larger than the server reads
+    │   ├── RateLimitError            429: too many requests at once; `retry_after` says when to try again
+    │   └── ServerStoppingError       503: the server stops and begins no more replies
     ├── ModelFilesError               the model's files cannot be had, stored or read
+    ├── ServerStartError              the server cannot listen where it should
     ├── ChatTemplateError             the model has no (working) chat template
     └── ReplyStoppedError             a whole reply was asked for and stopped before its end
 
@@ -26,14 +32,20 @@ import httpx2
 import openai
 
 __all__ = [
+    "AuthenticationError",
     "BadRequestError",
     "ChatTemplateError",
     "ChatlabError",
     "ContextLengthError",
     "ModelFilesError",
     "ModelNotFoundError",
+    "PermissionDeniedError",
+    "RateLimitError",
     "ReplyStoppedError",
     "RequestError",
+    "RequestTooLargeError",
+    "ServerStartError",
+    "ServerStoppingError",
 ]
 
 
@@ -48,7 +60,7 @@ class ChatlabError(Exception):
 
 
 class RequestError(ChatlabError, openai.APIStatusError):
-    """A request that a chat completions server would refuse with a 4xx status.
+    """A request that a chat completions server would refuse with a status of 400 or above.
 
     `message` says what is wrong, `param` is the path of the parameter at fault (`"messages[0].role"`), `code` the
     machine-readable reason (`"missing_required_parameter"`), `type` the family; each may be None except `message`.
@@ -61,6 +73,7 @@ class RequestError(ChatlabError, openai.APIStatusError):
 
     status = 400
     default_code: str | None = None
+    default_type = "invalid_request_error"
 
     def __init__(
         self,
@@ -68,9 +81,14 @@ class RequestError(ChatlabError, openai.APIStatusError):
         *,
         param: str | None = None,
         code: str | None = None,
-        type: str = "invalid_request_error",
+        type: str | None = None,
     ) -> None:
-        body = {"message": message, "type": type, "param": param, "code": code or self.default_code}
+        body = {
+            "message": message,
+            "type": type or self.default_type,
+            "param": param,
+            "code": code or self.default_code,
+        }
         request = httpx2.Request("POST", "http://chatlab.local/v1/chat/completions")
         response = httpx2.Response(self.status, json={"error": body}, request=request)
         super().__init__(message, response=response, body=body)
@@ -86,6 +104,19 @@ class ContextLengthError(BadRequestError):
     default_code = "context_length_exceeded"
 
 
+class AuthenticationError(RequestError, openai.AuthenticationError):
+    """401: the server wants a key, and got none or a wrong one."""
+
+    status = 401
+    default_code = "invalid_api_key"
+
+
+class PermissionDeniedError(RequestError, openai.PermissionDeniedError):
+    """403: the server may not be called in this way, such as by a name that is not its own."""
+
+    status = 403
+
+
 class ModelNotFoundError(RequestError, openai.NotFoundError):
     """404: no model of that name can be found here."""
 
@@ -93,8 +124,36 @@ class ModelNotFoundError(RequestError, openai.NotFoundError):
     default_code = "model_not_found"
 
 
+class RequestTooLargeError(RequestError):
+    """413: the body of the request is larger than the server reads."""
+
+    status = 413
+
+
+class RateLimitError(RequestError, openai.RateLimitError):
+    """429: too many requests at once; `retry_after` is after how many seconds to try again, where that is known."""
+
+    status = 429
+    default_type = "rate_limit_error"
+
+    def __init__(self, message: str, *, retry_after: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class ServerStoppingError(RequestError, openai.InternalServerError):
+    """503: the server is stopping; it begins no more replies."""
+
+    status = 503
+    default_type = "server_error"
+
+
 class ModelFilesError(ChatlabError):
     """The model's files cannot be downloaded, stored or read; the message says what to do."""
+
+
+class ServerStartError(ChatlabError):
+    """The server cannot listen at the address it was given."""
 
 
 class ChatTemplateError(ChatlabError):

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["ChatOptions", "ChatRequest", "check_request"]
 
 MAX_CHOICES = 128
+MAX_MESSAGES = 2048
 MAX_TOP_LOGPROBS = 20
 SEED_RANGE = (-(2**63), 2**63 - 1)
 
@@ -181,3 +182,11 @@ def _check_response_format(response_format: object) -> None:
             param="response_format",
             code="invalid_value",
         )
+
+
+def split_body(body: Mapping[str, Any]) -> tuple[object, str, dict[str, Any]]:
+    rest = dict(body)
+    for name in ("model", "messages"):
+        if name not in rest:
+            raise BadRequestError(f"{name} is missing.", param=name, code="missing_required_parameter")
+    return rest.pop("messages"), rest.pop("model"), rest

@@ -32,6 +32,14 @@ __all__ = [
 ]
 
 GREEDY_BELOW = 1e-6
+RANGES: dict[str, tuple[float, float]] = {
+    "temperature": (0, 2),
+    "top_p": (0, 1),
+    "min_p": (0, 1),
+    "repetition_penalty": (0.01, 10),
+    "presence_penalty": (-2, 2),
+    "frequency_penalty": (-2, 2),
+}
 MASKED = float("-inf")  # the logit of a token that may not be drawn: its probability is 0
 
 
@@ -58,16 +66,11 @@ class SamplingParams:
     logit_bias: Mapping[int, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        checked = {
-            "temperature": check_number("temperature", self.temperature, 0, 2),
-            "top_p": check_number("top_p", self.top_p, 0, 1),
-            "top_k": check_integer("top_k", self.top_k, minimum=0),
-            "min_p": check_number("min_p", self.min_p, 0, 1),
-            "repetition_penalty": check_number("repetition_penalty", self.repetition_penalty, 0.01, 10),
-            "presence_penalty": check_number("presence_penalty", self.presence_penalty, -2, 2),
-            "frequency_penalty": check_number("frequency_penalty", self.frequency_penalty, -2, 2),
-            "logit_bias": check_logit_bias("logit_bias", self.logit_bias),
+        checked: dict[str, object] = {
+            name: check_number(name, getattr(self, name), *limits) for name, limits in RANGES.items()
         }
+        checked["top_k"] = check_integer("top_k", self.top_k, minimum=0)
+        checked["logit_bias"] = check_logit_bias("logit_bias", self.logit_bias)
         for name, value in checked.items():
             object.__setattr__(self, name, value)
 

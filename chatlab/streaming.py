@@ -54,6 +54,7 @@ class ChatCompletionStream:
         self.model = model
         self._input_ids = _prompt_ids(request, model)
         self.tokens_read = 0
+        self.completion_tokens = 0
         self._closed = threading.Event()
         self._head: dict[str, Any] = {
             "id": f"chatcmpl-{secrets.token_hex(12)}",
@@ -73,7 +74,10 @@ class ChatCompletionStream:
 
     @property
     def prompt_tokens(self) -> int:
-        """How many tokens the prompt has; `tokens_read` tells how many of them the model has read so far."""
+        """How many tokens the prompt has.
+
+        `tokens_read` tells how many of them the model has read so far, `completion_tokens` how many it has made.
+        """
         return len(self._input_ids)
 
     def advance(self) -> ChatCompletionChunk | None:
@@ -106,7 +110,6 @@ class ChatCompletionStream:
                 return
         waiting = list(range(self.request.n))
         replies: dict[int, Iterator[tuple[Step, list[ChatCompletionTokenLogprob] | None]]] = {}
-        completion_tokens = 0
         while waiting or replies:
             while waiting and len(replies) < CHOICES_SIDE_BY_SIDE:
                 index = waiting.pop(0)
@@ -115,7 +118,7 @@ class ChatCompletionStream:
                 if self._closed.is_set():
                     return
                 step, logprobs = next(replies[index])
-                completion_tokens += 1
+                self.completion_tokens += 1
                 if step.text or logprobs:
                     content = ChoiceLogprobs(content=logprobs) if logprobs is not None else None
                     yield self._chunk(index, ChoiceDelta(content=step.text), logprobs=content)
@@ -127,8 +130,8 @@ class ChatCompletionStream:
         if self.request.include_usage:
             usage = CompletionUsage(
                 prompt_tokens=len(self._input_ids),
-                completion_tokens=completion_tokens,
-                total_tokens=len(self._input_ids) + completion_tokens,
+                completion_tokens=self.completion_tokens,
+                total_tokens=len(self._input_ids) + self.completion_tokens,
                 prompt_tokens_details=PromptTokensDetails(cached_tokens=0),
             )
             yield ChatCompletionChunk(choices=[], usage=usage, **self._head)

@@ -1,0 +1,151 @@
+"""The application: which path does what.
+
+In: HTTP requests that the guard let in. Out: responses in OpenAI's shapes, errors in its form. The work itself is
+`completions.open_stream`, the same as in process. Knows nothing of sockets, threads or keys.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi_offline import FastAPIOffline
+from prometheus_client import CONTENT_TYPE_LATEST
+from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
+from starlette.middleware.cors import CORSMiddleware
+from starlette.responses import RedirectResponse, Response
+from starlette.types import ASGIApp
+
+import chatlab
+from chatlab.completions import open_stream
+from chatlab.errors import BadRequestError, ModelNotFoundError, RequestError, RequestTooLargeError
+from chatlab.model import ChatModel
+from chatlab.requests import split_body
+from chatlab.server import documentation
+from chatlab.server.answers import StreamResponse, error_response, json_response, whole_response
+from chatlab.server.guard import Guard
+from chatlab.server.metrics import Metrics
+from chatlab.server.scheduler import Scheduler
+from chatlab.server.settings import ServerSettings
+
+__all__ = ["create_app"]
+
+logger = logging.getLogger("chatlab.server")
+
+
+def create_app(model: ChatModel, scheduler: Scheduler, metrics: Metrics, settings: ServerSettings) -> ASGIApp:
+    """Return the ASGI application that answers for one model."""
+    app: FastAPI = FastAPIOffline(
+        title="chatlab",
+        version=chatlab.__version__,
+        description=documentation.DESCRIPTION.format(model=model.name),
+    )
+    card = {
+        "id": model.name,
+        "object": "model",
+        "created": int(time.time()),
+        "owned_by": "chatlab",
+        "context_length": model.context_length,
+    }
+
+    def check_model(name: str) -> None:
+        if name.lower() != model.name.lower() and not settings.any_model_name:
+            raise ModelNotFoundError(
+                f"The model {name[:80]!r} is not served here. This server has {model.name!r}; started with "
+                "any_model_name (--any-model-name) it answers to every name."
+            )
+
+    @app.post("/v1/chat/completions", **documentation.CHAT_COMPLETIONS)
+    async def create_chat_completion(request: Request) -> Response:
+        """Let the model reply to a list of messages."""
+        messages, name, options = split_body(await _json_body(request, settings.max_body_bytes))
+        check_model(name)
+        if settings.log_prompts:
+            logger.info("messages of %s: %s", request.state.request_id, ascii(messages))
+        stream = await run_in_threadpool(open_stream, messages, model, **options)
+        opening = [chunk for chunk in (stream.advance() for _ in range(stream.request.n)) if chunk]
+        job = scheduler.submit(stream, client=request.state.client)
+        if stream.request.stream:
+            return StreamResponse(job, opening, settings)
+        return await whole_response(job, opening, request)
+
+    @app.get("/v1/models", **documentation.MODELS)
+    async def list_models() -> Response:
+        """List the models that are served here: one."""
+        return json_response({"object": "list", "data": [card]})
+
+    @app.get("/v1/models/{name:path}", **documentation.MODEL)
+    async def retrieve_model(name: str) -> Response:
+        """Describe one model."""
+        check_model(name)
+        return json_response(card)
+
+    @app.get("/health", **documentation.HEALTH)
+    async def health() -> Response:
+        """Tell whether the server is up, and how busy it is."""
+        return json_response(
+            {"status": "ok", "model": model.name, "running": scheduler.running, "waiting": scheduler.waiting}
+        )
+
+    @app.get("/metrics", **documentation.METRICS)
+    async def read_metrics() -> Response:
+        """Tell what the server has done, in Prometheus' text format."""
+        return Response(metrics.text(), media_type=CONTENT_TYPE_LATEST)
+
+    @app.get("/", include_in_schema=False)
+    async def root() -> Response:
+        return RedirectResponse("/docs")
+
+    app.add_exception_handler(RequestError, _answer_error)
+    app.add_exception_handler(HTTPException, _answer_http_error)
+    app.add_exception_handler(Exception, _answer_error)
+    guarded: ASGIApp = Guard(app, settings, metrics)
+    if settings.cors_origins:
+        guarded = CORSMiddleware(
+            guarded,
+            allow_origins=settings.cors_origins,
+            allow_methods=["GET", "POST"],
+            allow_headers=["*"],
+            expose_headers=["x-request-id", "retry-after"],
+        )
+    return guarded
+
+
+async def _json_body(request: Request, most: int) -> Mapping[str, Any]:
+    """Return the JSON object that the body holds; read no more than `most` bytes of it."""
+    body = bytearray()
+    async for piece in request.stream():
+        body += piece
+        if len(body) > most:
+            raise RequestTooLargeError(f"The body has more than {most:,} bytes, which is the most this server reads.")
+    try:
+        content = json.loads(bytes(body))
+    except (ValueError, RecursionError) as error:  # RecursionError: lists in lists in lists
+        raise BadRequestError(
+            f'The body is not JSON: {error}. Send an object: {{"model": ..., "messages": [...]}}.'
+        ) from error
+    if not isinstance(content, dict):
+        raise BadRequestError(
+            f'The body must be a JSON object, not {type(content).__name__}: {{"model": ..., "messages": [...]}}.'
+        )
+    return content
+
+
+async def _answer_error(request: Request, error: Exception) -> Response:
+    return error_response(error)
+
+
+async def _answer_http_error(request: Request, error: Exception) -> Response:
+    """Answer an unknown path (404) or a wrong method (405) in OpenAI's form."""
+    assert isinstance(error, HTTPException)
+    what = {
+        404: f"There is nothing at {request.url.path[:200]!r}. Chat completions are at /v1/chat/completions.",
+        405: f"{request.method[:20]!r} is not for {request.url.path[:200]!r}.",
+    }.get(error.status_code, str(error.detail))
+    body = {"message": what, "type": "invalid_request_error", "param": None, "code": None}
+    return json_response({"error": body}, error.status_code, error.headers)

@@ -1,0 +1,210 @@
+"""Scheduler: many replies made side by side, in one thread.
+
+In: streams of chunks, and for whom each is. Out: jobs, which hand on the chunks as they come. A few streams are worked
+on in turns, a token or a piece of a prompt at a time; the others wait, and whoever waits takes turns in being let in.
+Knows nothing of HTTP, nor of what a chunk says.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from openai.types.chat import ChatCompletionChunk
+
+from chatlab.errors import RateLimitError, ServerStoppingError
+from chatlab.streaming import ChatCompletionStream
+
+__all__ = ["Job", "Progress", "Scheduler"]
+
+logger = logging.getLogger("chatlab.server")
+
+TYPICAL_SECONDS = 5.0  # what a reply is taken to need before the first one has been made
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How much of the prompt has been read so far, in tokens."""
+
+    tokens_read: int
+    prompt_tokens: int
+
+
+class Job:
+    """One reply in the making: an async iterator of its chunks, and of `Progress` while the prompt is read.
+
+    Made in the event loop that iterates it. An error that ended the reply is raised at its place.
+    `seconds_to_first_token` is counted from the making of the job, as `seconds` is.
+    """
+
+    def __init__(self, stream: ChatCompletionStream, client: str) -> None:
+        self.stream = stream
+        self.client = client
+        self.cancelled = False
+        self.seconds_to_first_token: float | None = None
+        self._began = time.monotonic()
+        self._loop = asyncio.get_running_loop()
+        self._items: asyncio.Queue[ChatCompletionChunk | Progress | Exception | None] = asyncio.Queue()
+
+    @property
+    def seconds(self) -> float:
+        """How long ago the job was made."""
+        return time.monotonic() - self._began
+
+    def __aiter__(self) -> Job:
+        return self
+
+    async def __anext__(self) -> ChatCompletionChunk | Progress:
+        item = await self._items.get()
+        if item is None:
+            raise StopAsyncIteration
+        if isinstance(item, Exception):
+            raise item
+        return item
+
+    def cancel(self) -> None:
+        """End the reply within a token or a piece of the prompt; may be called at any time, from any thread."""
+        self.cancelled = True
+        self.stream.close()
+        self.hand_on(None)
+
+    def advance(self) -> bool:
+        """Do one piece of work and hand on what comes of it; return whether there is more to do."""
+        try:
+            chunk = self.stream.advance()
+        except StopIteration:
+            self.hand_on(None)
+            return False
+        except Exception as error:  # whatever goes wrong in one reply must not end the others
+            logger.exception("A reply failed.")
+            self.hand_on(error)
+            return False
+        if self.stream.completion_tokens and self.seconds_to_first_token is None:
+            self.seconds_to_first_token = self.seconds
+        if chunk is not None:
+            self.hand_on(chunk)
+        elif self.stream.tokens_read < self.stream.prompt_tokens:
+            self.hand_on(Progress(self.stream.tokens_read, self.stream.prompt_tokens))
+        return True
+
+    def hand_on(self, item: ChatCompletionChunk | Progress | Exception | None) -> None:
+        """Give an item to whoever iterates the job; None is its end."""
+        with contextlib.suppress(RuntimeError):  # the event loop has ended, and nobody is listening
+            self._loop.call_soon_threadsafe(self._items.put_nowait, item)
+
+
+class Scheduler:
+    """Makes at most `side_by_side` replies at a time; at most `queue_length` more may wait.
+
+    Of those who wait, each client is let in in turn, so that one who asks for much does not hold up the others.
+    `running` and `waiting` count the replies; `on_end` is called with each job that was begun and has ended.
+    """
+
+    def __init__(
+        self, *, side_by_side: int, queue_length: int, on_end: Callable[[Job], None] = lambda job: None
+    ) -> None:
+        self._side_by_side = side_by_side
+        self._queue_length = queue_length
+        self._on_end = on_end
+        self._changed = threading.Condition()
+        self._running: deque[Job] = deque()
+        self._waiting: dict[str, deque[Job]] = {}
+        self._stopping = False
+        self._seconds = TYPICAL_SECONDS
+        self._thread = threading.Thread(target=self._work, name="chatlab-scheduler", daemon=True)
+        self._thread.start()
+
+    @property
+    def running(self) -> int:
+        """How many replies are being made."""
+        return len(self._running)
+
+    @property
+    def waiting(self) -> int:
+        """How many replies wait for their turn."""
+        with self._changed:
+            return len(self._still_waiting())
+
+    def submit(self, stream: ChatCompletionStream, *, client: str) -> Job:
+        """Let a reply wait for its turn.
+
+        Raises `RateLimitError` when too many wait already, `ServerStoppingError` when no more replies are begun.
+        """
+        with self._changed:
+            if self._stopping:
+                raise ServerStoppingError("The server is stopping and takes no more requests.")
+            waiting = len(self._still_waiting())
+            free = self._side_by_side - len(self._running)
+            if waiting >= self._queue_length + free:
+                seconds = max(1, round(self._seconds * (waiting + 1) / self._side_by_side))
+                raise RateLimitError(
+                    f"The server is busy: {len(self._running)} replies are being made and {waiting} requests wait, "
+                    f"which is the most it takes. Try again in {seconds} seconds.",
+                    retry_after=seconds,
+                )
+            job = Job(stream, client)
+            self._waiting.setdefault(client, deque()).append(job)
+            self._changed.notify()
+        return job
+
+    def stop(self, grace: float) -> None:
+        """Begin no more replies, give those being made `grace` seconds to end, and end the rest with an error."""
+        with self._changed:
+            self._stopping = True
+            for job in self._still_waiting():
+                job.hand_on(ServerStoppingError("The server stopped before the reply was begun."))
+            self._waiting.clear()
+            self._changed.notify()
+        self._thread.join(grace)
+        with self._changed:
+            for job in self._running:
+                job.hand_on(ServerStoppingError("The server stopped before the end of the reply."))
+                job.cancel()
+        self._thread.join()
+
+    def _work(self) -> None:
+        """Advance the running jobs in turns, for as long as the server lives."""
+        started: dict[Job, float] = {}
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._running or self._waiting or self._stopping)
+                self._admit()
+                if not self._running:
+                    if self._stopping:
+                        return
+                    continue
+                job = self._running[0]
+                self._running.rotate(-1)
+            started.setdefault(job, time.monotonic())
+            if not job.advance():
+                with self._changed:
+                    self._running.remove(job)
+                seconds = time.monotonic() - started.pop(job)
+                if not job.cancelled:
+                    self._seconds += (seconds - self._seconds) / 4  # a moving average
+                self._on_end(job)
+
+    def _admit(self) -> None:
+        """Let those who wait in, one client after another, while there is room."""
+        while self._waiting and len(self._running) < self._side_by_side:
+            client = next(iter(self._waiting))
+            jobs = self._waiting.pop(client)
+            job = jobs.popleft()
+            if jobs:
+                self._waiting[client] = jobs  # behind the other clients
+            if not job.cancelled:
+                self._running.append(job)
+
+    def _still_waiting(self) -> list[Job]:
+        """Forget those who gave up waiting, and return the others."""
+        for client, jobs in list(self._waiting.items()):
+            self._waiting[client] = deque(job for job in jobs if not job.cancelled)
+            if not self._waiting[client]:
+                del self._waiting[client]
+        return [job for jobs in self._waiting.values() for job in jobs]
