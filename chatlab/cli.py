@@ -144,6 +144,7 @@ def serve(
     any_model_name: Annotated[bool, typer.Option("--any-model-name", help="Answer to every model name.")] = False,
     side_by_side: Annotated[int, typer.Option(help="How many requests are worked on at the same time.")] = 4,
     queue_length: Annotated[int, typer.Option(help="How many more may wait; the next one gets a 429.")] = 64,
+    grace: Annotated[float, typer.Option(help="How many seconds replies may take to end when the server stops.")] = 30,
     cors_origin: Annotated[
         list[str] | None, typer.Option(help="A web page whose scripts may call the server: http://localhost:3000")
     ] = None,
@@ -162,6 +163,7 @@ def serve(
             any_model_name=any_model_name,
             side_by_side=side_by_side,
             queue_length=queue_length,
+            grace=grace,
             cors_origins=tuple(cors_origin or ()),
             allowed_hosts=tuple(allowed_host or ()),
             log_prompts=log_prompts,

@@ -184,7 +184,7 @@ def _check_response_format(response_format: object) -> None:
         )
 
 
-def split_body(body: Mapping[str, Any]) -> tuple[object, str, dict[str, Any]]:
+def split_body(body: Mapping[str, Any]) -> tuple[Any, str, dict[str, Any]]:
     rest = dict(body)
     for name in ("model", "messages"):
         if name not in rest:

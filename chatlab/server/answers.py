@@ -59,6 +59,8 @@ async def whole_response(job: Job, opening: Sequence[ChatCompletionChunk], reque
         reply = join_chunks([*opening, *chunks])
     except ReplyStoppedError:
         return Response(status_code=CLIENT_CLOSED_REQUEST)
+    except Exception as error:  # the scheduler has logged it
+        return error_response(error)
     finally:
         watcher.cancel()
         job.cancel()

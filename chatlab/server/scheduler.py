@@ -140,8 +140,7 @@ class Scheduler:
             if self._stopping:
                 raise ServerStoppingError("The server is stopping and takes no more requests.")
             waiting = len(self._still_waiting())
-            free = self._side_by_side - len(self._running)
-            if waiting >= self._queue_length + free:
+            if waiting >= self._queue_length and len(self._running) >= self._side_by_side:
                 seconds = max(1, round(self._seconds * (waiting + 1) / self._side_by_side))
                 raise RateLimitError(
                     f"The server is busy: {len(self._running)} replies are being made and {waiting} requests wait, "
@@ -150,6 +149,7 @@ class Scheduler:
                 )
             job = Job(stream, client)
             self._waiting.setdefault(client, deque()).append(job)
+            self._admit()
             self._changed.notify()
         return job
 
@@ -173,18 +173,16 @@ class Scheduler:
         started: dict[Job, float] = {}
         while True:
             with self._changed:
-                self._changed.wait_for(lambda: self._running or self._waiting or self._stopping)
-                self._admit()
+                self._changed.wait_for(lambda: self._running or self._stopping)
                 if not self._running:
-                    if self._stopping:
-                        return
-                    continue
+                    return
                 job = self._running[0]
                 self._running.rotate(-1)
             started.setdefault(job, time.monotonic())
             if not job.advance():
                 with self._changed:
                     self._running.remove(job)
+                    self._admit()
                 seconds = time.monotonic() - started.pop(job)
                 if not job.cancelled:
                     self._seconds += (seconds - self._seconds) / 4  # a moving average
