@@ -112,6 +112,12 @@ def chat(
     model: Annotated[
         str | None, typer.Option(help="A hub id, a folder or a GGUF file; default: the one at hand.")
     ] = None,
+    base_url: Annotated[
+        str | None, typer.Option(help="Take the model from an OpenAI-compatible server; --model is its name there.")
+    ] = None,
+    api_key: Annotated[
+        str | None, typer.Option(help="The server's key; default: the environment variable OPENAI_API_KEY.")
+    ] = None,
     json: Annotated[
         bool, typer.Option("--json", help="Print the whole response as JSON (with a prompt only).")
     ] = False,
@@ -121,9 +127,11 @@ def chat(
 
     if json and prompt is None:
         raise typer.BadParameter("--json needs a prompt: chatlab chat 'Hello!' --json")
+    if api_key is not None and base_url is None:
+        raise typer.BadParameter("--api-key needs the server it is for: --base-url http://...")
     conversation = Conversation(
         system=system,
-        model=model,
+        model=model if base_url is None else chatlab.connect(base_url, model=model, api_key=api_key),
         temperature=temperature,
         top_p=top_p,
         seed=seed,
@@ -221,10 +229,10 @@ def _converse(conversation: Conversation) -> None:
 
     with contextlib.suppress(ImportError):  # line editing and history, where the platform has it
         import readline  # noqa: F401
-    from chatlab.model import resolve
+    from chatlab.model import engine_of
 
     print("Loading the model ...", end=" ", flush=True)
-    conversation.model = resolve(conversation.model)
+    conversation.model = engine_of(conversation.model)
     print("ready. /help lists the commands, Ctrl-D leaves.")
     while True:
         try:

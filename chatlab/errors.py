@@ -4,16 +4,25 @@ In: what was wrong. Out: an exception that says what to do, and, for a bad reque
 and code that a chat completions server would answer. Knows nothing of models, messages or sockets.
 
     ChatlabError
-    ├── RequestError                  what a server answers with a 4xx status
+    ├── RequestError                  what a server answers with an error status (4xx, 5xx)
     │   ├── BadRequestError           400: the request itself is wrong
     │   │   └── ContextLengthError    400: too many tokens for the model
-    │   └── ModelNotFoundError        404: no model of that name
+    │   ├── AuthenticationError       401: no API key, or a wrong one
+    │   ├── PermissionDeniedError     403: the key may not do this
+    │   ├── NotFoundError             404: nothing at that address
+    │   │   └── ModelNotFoundError    404: no model of that name
+    │   ├── RateLimitError            429: too many requests at once
+    │   └── InternalServerError       500 and above: the server failed
+    ├── APIConnectionError            no server could be reached, or the connection was cut
+    │   └── APITimeoutError           the server did not answer in time
+    ├── ServerAnswerError             a server answered something that is no chat completion
+    ├── LocalModelNeededError         a server does not show what is asked for; a model on this machine does
     ├── ModelFilesError               the model's files cannot be had, stored or read
     ├── ChatTemplateError             the model has no (working) chat template
     └── ReplyStoppedError             a whole reply was asked for and stopped before its end
 
-A request error is also the class that the official `openai` client raises for the same mistake, so code that
-catches `openai.BadRequestError` behaves the same against chatlab and against a hosted service:
+A request or connection error is also the class that the official `openai` client raises in the same case, so code
+that catches `openai.BadRequestError` behaves the same against chatlab and against a hosted service:
 
 >>> import openai
 >>> issubclass(BadRequestError, openai.BadRequestError)
@@ -26,14 +35,23 @@ import httpx2
 import openai
 
 __all__ = [
+    "APIConnectionError",
+    "APITimeoutError",
+    "AuthenticationError",
     "BadRequestError",
     "ChatTemplateError",
     "ChatlabError",
     "ContextLengthError",
+    "InternalServerError",
+    "LocalModelNeededError",
     "ModelFilesError",
     "ModelNotFoundError",
+    "NotFoundError",
+    "PermissionDeniedError",
+    "RateLimitError",
     "ReplyStoppedError",
     "RequestError",
+    "ServerAnswerError",
 ]
 
 
@@ -48,11 +66,11 @@ class ChatlabError(Exception):
 
 
 class RequestError(ChatlabError, openai.APIStatusError):
-    """A request that a chat completions server would refuse with a 4xx status.
+    """A request that a chat completions server answers with an error status.
 
     `message` says what is wrong, `param` is the path of the parameter at fault (`"messages[0].role"`), `code` the
     machine-readable reason (`"missing_required_parameter"`), `type` the family; each may be None except `message`.
-    `body` is the `error` object a server would send.
+    `body` is the `error` object a server would send; `response` is the answer of a real one, where there was one.
 
     >>> error = BadRequestError("The role is missing.", param="messages[0].role", code="missing_required_parameter")
     >>> error.status_code, error.param, error.code
@@ -60,6 +78,7 @@ class RequestError(ChatlabError, openai.APIStatusError):
     """
 
     status = 400
+    default_type = "invalid_request_error"
     default_code: str | None = None
 
     def __init__(
@@ -68,11 +87,18 @@ class RequestError(ChatlabError, openai.APIStatusError):
         *,
         param: str | None = None,
         code: str | None = None,
-        type: str = "invalid_request_error",
+        type: str | None = None,
+        response: httpx2.Response | None = None,
     ) -> None:
-        body = {"message": message, "type": type, "param": param, "code": code or self.default_code}
-        request = httpx2.Request("POST", "http://chatlab.local/v1/chat/completions")
-        response = httpx2.Response(self.status, json={"error": body}, request=request)
+        body = {
+            "message": message,
+            "type": type or self.default_type,
+            "param": param,
+            "code": code or self.default_code,
+        }
+        if response is None:
+            request = httpx2.Request("POST", "http://chatlab.local/v1/chat/completions")
+            response = httpx2.Response(self.status, json={"error": body}, request=request)
         super().__init__(message, response=response, body=body)
 
 
@@ -86,11 +112,73 @@ class ContextLengthError(BadRequestError):
     default_code = "context_length_exceeded"
 
 
-class ModelNotFoundError(RequestError, openai.NotFoundError):
-    """404: no model of that name can be found here."""
+class AuthenticationError(RequestError, openai.AuthenticationError):
+    """401: the server wants an API key, and got none or a wrong one."""
+
+    status = 401
+    default_code = "invalid_api_key"
+
+
+class PermissionDeniedError(RequestError, openai.PermissionDeniedError):
+    """403: the API key is known, but may not do this."""
+
+    status = 403
+
+
+class NotFoundError(RequestError, openai.NotFoundError):
+    """404: there is nothing at that address."""
 
     status = 404
+
+
+class ModelNotFoundError(NotFoundError):
+    """404: no model of that name can be found here."""
+
     default_code = "model_not_found"
+
+
+class RateLimitError(RequestError, openai.RateLimitError):
+    """429: too many requests at once, or more than was paid for.
+
+    >>> answer = httpx2.Response(429, headers={"Retry-After": "3"}, request=httpx2.Request("POST", "http://x"))
+    >>> RateLimitError("Wait.", response=answer).retry_after
+    3.0
+    """
+
+    status = 429
+    default_type = "rate_limit_error"
+
+    @property
+    def retry_after(self) -> float | None:
+        """How many seconds the server asks to wait, or None where it does not say."""
+        seconds = self.response.headers.get("retry-after", "")
+        return float(seconds) if seconds.replace(".", "", 1).isdecimal() else None
+
+
+class InternalServerError(RequestError, openai.InternalServerError):
+    """500 and above: the server failed; the request may be right."""
+
+    status = 500
+    default_type = "server_error"
+
+
+class APIConnectionError(ChatlabError, openai.APIConnectionError):
+    """No server could be reached, or the connection was cut before the end of the reply."""
+
+    def __init__(self, message: str, *, request: httpx2.Request) -> None:
+        openai.APIError.__init__(self, message, request, body=None)
+
+
+class APITimeoutError(APIConnectionError, openai.APITimeoutError):
+    """The server did not answer in time."""
+
+
+class ServerAnswerError(ChatlabError, openai.APIError):
+    """A server answered something that is no chat completion, or failed in the middle of one."""
+
+
+class LocalModelNeededError(ChatlabError):
+    """A server shows neither tokens nor weights; what was called needs a model on this machine."""
 
 
 class ModelFilesError(ChatlabError):
