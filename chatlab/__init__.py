@@ -17,19 +17,26 @@ __version__ = "0.1.0"
 
 # public name -> the module that defines it
 _HOME = {
+    "APIConnectionError": "errors",
+    "APITimeoutError": "errors",
+    "AuthenticationError": "errors",
     "BadRequestError": "errors",
     "ChatModel": "model",
     "ChatTemplateError": "errors",
     "ChatlabError": "errors",
     "ContextLengthError": "errors",
     "Conversation": "conversation",
+    "LocalModelNeededError": "errors",
     "ModelFilesError": "errors",
     "ModelNotFoundError": "errors",
     "Prices": "prices",
+    "RateLimitError": "errors",
+    "RemoteModel": "remote",
     "ReplyStoppedError": "errors",
     "SamplingParams": "sampling",
     "assistant": "messages",
     "chat_completions": "completions",
+    "connect": "remote",
     "cost": "prices",
     "count_tokens": "tokens",
     "decode": "tokens",
@@ -57,19 +64,26 @@ _HOME = {
 }
 
 __all__ = [
+    "APIConnectionError",
+    "APITimeoutError",
+    "AuthenticationError",
     "BadRequestError",
     "ChatModel",
     "ChatTemplateError",
     "ChatlabError",
     "ContextLengthError",
     "Conversation",
+    "LocalModelNeededError",
     "ModelFilesError",
     "ModelNotFoundError",
     "Prices",
+    "RateLimitError",
+    "RemoteModel",
     "ReplyStoppedError",
     "SamplingParams",
     "assistant",
     "chat_completions",
+    "connect",
     "cost",
     "count_tokens",
     "decode",
@@ -102,12 +116,17 @@ if TYPE_CHECKING:
     from chatlab.conversation import Conversation
     from chatlab.encodings import encoding
     from chatlab.errors import (
+        APIConnectionError,
+        APITimeoutError,
+        AuthenticationError,
         BadRequestError,
         ChatlabError,
         ChatTemplateError,
         ContextLengthError,
+        LocalModelNeededError,
         ModelFilesError,
         ModelNotFoundError,
+        RateLimitError,
         ReplyStoppedError,
     )
     from chatlab.forward import inspect_forward
@@ -118,6 +137,7 @@ if TYPE_CHECKING:
     from chatlab.model import ChatModel, load
     from chatlab.prediction import next_token, temperature_family
     from chatlab.prices import Prices, cost
+    from chatlab.remote import RemoteModel, connect
     from chatlab.samples import sample_replies
     from chatlab.sampling import SamplingParams
     from chatlab.scoring import perplexity

@@ -102,6 +102,12 @@ def chat(
     model: Annotated[
         str | None, typer.Option(help="A hub id, a folder or a GGUF file; default: the one at hand.")
     ] = None,
+    base_url: Annotated[
+        str | None, typer.Option(help="Take the model from an OpenAI-compatible server; --model is its name there.")
+    ] = None,
+    api_key: Annotated[
+        str | None, typer.Option(help="The server's key; default: the environment variable OPENAI_API_KEY.")
+    ] = None,
     json: Annotated[
         bool, typer.Option("--json", help="Print the whole response as JSON (with a prompt only).")
     ] = False,
@@ -112,9 +118,11 @@ def chat(
 
     if json and prompt is None:
         raise typer.BadParameter("--json needs a prompt: chatlab chat 'Hello!' --json")
+    if api_key is not None and base_url is None:
+        raise typer.BadParameter("--api-key needs the server it is for: --base-url http://...")
     conversation = Conversation(
         system=system,
-        model=model,
+        model=model if base_url is None else chatlab.connect(base_url, model=model, api_key=api_key),
         temperature=temperature,
         top_p=top_p,
         seed=seed,

@@ -12,31 +12,33 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 
 from openai.types.chat import ChatCompletion
 
+from chatlab.engines import Engine, ReplyStream
 from chatlab.messages import Message
 from chatlab.model import ChatModel, resolve
+from chatlab.remote import RemoteModel
 from chatlab.requests import ChatOptions, check_request
-from chatlab.streaming import ChatCompletionStream, join_chunks
+from chatlab.streaming import ChatCompletionStream
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-__all__ = ["chat_completions"]
+__all__ = ["chat_completions", "open_stream"]
 
 
 @overload
 def chat_completions(
     messages: Sequence[Message],
-    model: ChatModel | str | Path | None = ...,
+    model: Engine | str | Path | None = ...,
     *,
     stream: Literal[True],
     **options: Unpack[ChatOptions],
-) -> ChatCompletionStream: ...
+) -> ReplyStream: ...
 
 
 @overload
 def chat_completions(
     messages: Sequence[Message],
-    model: ChatModel | str | Path | None = ...,
+    model: Engine | str | Path | None = ...,
     *,
     stream: Literal[False] | None = ...,
     **options: Unpack[ChatOptions],
@@ -45,7 +47,7 @@ def chat_completions(
 
 def chat_completions(
     messages: Sequence[Message],
-    model: ChatModel | str | Path | None = None,
+    model: Engine | str | Path | None = None,
     *,
     temperature: float | None = None,
     top_p: float | None = None,
@@ -67,7 +69,7 @@ def chat_completions(
     response_format: Mapping[str, Any] | None = None,
     tools: Sequence[Any] | None = None,
     tool_choice: Any = None,
-) -> ChatCompletion | ChatCompletionStream:
+) -> ChatCompletion | ReplyStream:
     """Let the model reply to the messages, as a chat completions endpoint does.
 
     The parameters are OpenAI's, with its defaults: temperature 1 (0–2; 0 always takes the likeliest token), top_p 1,
@@ -86,39 +88,71 @@ def chat_completions(
     >>> response.choices[0].message.content, response.choices[0].finish_reason
     ('Hello!', 'stop')
     """
-    request = check_request(
-        messages,
-        stream=stream,
-        temperature=temperature,
-        top_p=top_p,
-        top_k=top_k,
-        min_p=min_p,
-        repetition_penalty=repetition_penalty,
-        presence_penalty=presence_penalty,
-        frequency_penalty=frequency_penalty,
-        logit_bias=logit_bias,
-        max_completion_tokens=max_completion_tokens,
-        max_tokens=max_tokens,
-        stop=stop,
-        seed=seed,
-        n=n,
-        logprobs=logprobs,
-        top_logprobs=top_logprobs,
-        stream_options=stream_options,
-        response_format=response_format,
-        tools=tools,
-        tool_choice=tool_choice,
-    )
-    completion_stream = ChatCompletionStream(request, resolve(model))
-    return completion_stream if request.stream else join_chunks(completion_stream)
+    options: ChatOptions = {
+        "temperature": temperature,
+        "top_p": top_p,
+        "top_k": top_k,
+        "min_p": min_p,
+        "repetition_penalty": repetition_penalty,
+        "presence_penalty": presence_penalty,
+        "frequency_penalty": frequency_penalty,
+        "logit_bias": logit_bias,
+        "max_completion_tokens": max_completion_tokens,
+        "max_tokens": max_tokens,
+        "stop": stop,
+        "seed": seed,
+        "n": n,
+        "logprobs": logprobs,
+        "top_logprobs": top_logprobs,
+        "stream_options": stream_options,
+        "response_format": response_format,
+        "tools": tools,
+        "tool_choice": tool_choice,
+    }
+    reply = open_stream(messages, model, stream=stream, **options)
+    if not stream:
+        return reply.whole()
+    reply.start()
+    return reply
+
+
+@overload
+def open_stream(
+    messages: Sequence[Message],
+    model: ChatModel,
+    *,
+    stream: bool | None = ...,
+    **options: Unpack[ChatOptions],
+) -> ChatCompletionStream: ...
+
+
+@overload
+def open_stream(
+    messages: Sequence[Message],
+    model: Engine | str | Path | None = ...,
+    *,
+    stream: bool | None = ...,
+    **options: Unpack[ChatOptions],
+) -> ReplyStream: ...
 
 
 def open_stream(
     messages: Sequence[Message],
-    model: ChatModel | str | Path | None = None,
+    model: Engine | str | Path | None = None,
     *,
-    stream: bool | None = None,
+    stream: bool | None = True,
     **options: Unpack[ChatOptions],
-) -> ChatCompletionStream:
-    """Check a request and return the stream of its chunks."""
-    return ChatCompletionStream(check_request(messages, stream=stream, **options), resolve(model))
+) -> ReplyStream:
+    """Return a reply that has not been started yet, so that it can be closed while a server lets it wait.
+
+    The parameters, and what is refused, are those of `chat_completions`.
+
+    >>> from chatlab.testing import ScriptedModel
+    >>> with open_stream([{"role": "user", "content": "Hi"}], ScriptedModel("Hey")) as reply:
+    ...     "".join(chunk.choices[0].delta.content or "" for chunk in reply)
+    'Hey'
+    """
+    request = check_request(messages, stream=stream, **options)
+    if isinstance(model, RemoteModel):
+        return model.stream(request.messages, options)
+    return ChatCompletionStream(request, resolve(model))

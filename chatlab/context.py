@@ -11,10 +11,12 @@ from pathlib import Path
 from typing import NoReturn, TypeAlias
 
 from chatlab.checks import check_integer, kind_of
+from chatlab.engines import Engine
 from chatlab.errors import BadRequestError, ContextLengthError
 from chatlab.fitted import Dropped, Fitted
 from chatlab.messages import Message, system, validate
-from chatlab.model import ChatModel, resolve
+from chatlab.model import engine_of
+from chatlab.remote import vocabulary_of
 from chatlab.summaries import summarise
 from chatlab.tokens import count_tokens
 
@@ -38,12 +40,13 @@ def fit(
     reserve: int = 0,
     strategy: Strategy = "drop-oldest",
     keep_last: int | None = None,
-    model: ChatModel | str | Path | None = None,
+    model: Engine | str | Path | None = None,
 ) -> Fitted:
     """Return the messages that fit into `token_limit` tokens (None: the model's own limit) beside `reserve` more.
 
-    Counted is the whole prompt as the template renders it; `reserve` is the room for the reply. System messages and
-    the last user message stay, whatever the strategy; a user message and its reply go together. The strategies:
+    Counted is the whole prompt as the template renders it, which for a model on a server can only be estimated;
+    `reserve` is the room for the reply. System messages and the last user message stay, whatever the strategy; a user
+    message and its reply go together. The strategies:
 
     - `"drop-oldest"`: turns go, the oldest first, until the rest fits.
     - `"keep-last"`: the last `keep_last` turns stay, the one being asked included; fewer if they do not fit.
@@ -61,12 +64,18 @@ def fit(
       dropped messages[0] (user): among the oldest, the limit was reached
       dropped messages[1] (assistant): among the oldest, the limit was reached
     """
-    model = resolve(model)
+    model = engine_of(model)
     checked = validate(messages)
     check_context(
         token_limit=token_limit, reserve=reserve, strategy=strategy, keep_last=keep_last, maximum=model.context_length
     )
     limit = model.context_length if token_limit is None else token_limit
+    if limit is None:
+        raise BadRequestError(
+            f"{model!r} does not tell how many tokens it can hold. Give token_limit=..., or "
+            "chatlab.connect(..., context_length=...).",
+            param="token_limit",
+        )
     budget = _Budget(model, limit, reserve)
     if callable(strategy):
         summary = None
@@ -81,6 +90,7 @@ def fit(
         token_limit=limit,
         reserve=reserve,
         summary=summary,
+        estimated_with=budget.vocabulary if isinstance(budget.vocabulary, str) else None,
     )
 
 
@@ -120,11 +130,12 @@ def check_context(
 class _Budget:
     """A limit, and whether messages keep to it."""
 
-    def __init__(self, model: ChatModel, limit: int, reserve: int) -> None:
+    def __init__(self, model: Engine, limit: int, reserve: int) -> None:
         self.model, self.limit, self.reserve = model, limit, reserve
+        self.vocabulary = vocabulary_of(model)
 
     def count(self, messages: Sequence[Message]) -> int:
-        return count_tokens(messages, model=self.model)
+        return count_tokens(messages, encoding=self.vocabulary)
 
     def room(self, messages: Sequence[Message]) -> int:
         """Return how many tokens are free beside the messages and the reserve; negative when they do not fit."""

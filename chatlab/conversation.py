@@ -13,15 +13,16 @@ from typing import Literal, overload
 
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
 
-from chatlab.completions import chat_completions
+from chatlab.completions import open_stream
 from chatlab.context import Fitted, Strategy, check_context, fit
 from chatlab.display import count_of, transcript_html, view
+from chatlab.engines import Engine, ReplyStream
 from chatlab.errors import BadRequestError
 from chatlab.files import write_whole
 from chatlab.messages import Message, assistant, role_of, system, user, validate
-from chatlab.model import ChatModel, resolve
+from chatlab.model import engine_of
 from chatlab.requests import check_request
-from chatlab.streaming import ChatCompletionStream, join_chunks
+from chatlab.streaming import join_chunks
 
 __all__ = ["Conversation"]
 
@@ -52,7 +53,7 @@ class Conversation:
         messages: Sequence[Message] = (),
         *,
         system: str | None = None,
-        model: ChatModel | str | Path | None = None,
+        model: Engine | str | Path | None = None,
         temperature: float = 1.0,
         top_p: float = 1.0,
         seed: int | None = None,
@@ -73,7 +74,7 @@ class Conversation:
         self.strategy = strategy
         self.keep_last = keep_last
         self.fitted: Fitted | None = None
-        self._stream: ChatCompletionStream | None = None
+        self._stream: ReplyStream | None = None
         if system is not None:
             self.system = system
 
@@ -165,7 +166,7 @@ class Conversation:
         return path
 
     @classmethod
-    def load(cls, path: str | Path, *, model: ChatModel | str | Path | None = None) -> Conversation:
+    def load(cls, path: str | Path, *, model: Engine | str | Path | None = None) -> Conversation:
         """Return the conversation that `save` wrote to a `.json` or `.md` file.
 
         Raises `ValueError` when the file is not a saved conversation.
@@ -212,30 +213,33 @@ class Conversation:
         return validate(self.messages) if self.messages else []
 
     def _reply(self, messages: list[Message], *, stream: bool) -> ChatCompletion | Iterator[ChatCompletionChunk]:
-        model = resolve(self.model)
+        model = engine_of(self.model)
         reserve = self.reserve
         if isinstance(reserve, int):  # else `fit` says what it should be
             reserve = max(reserve, self.max_completion_tokens or 1)
-        fitted = fit(
-            messages,
-            self.token_limit,
-            reserve=reserve,
-            strategy=self.strategy,
-            keep_last=self.keep_last,
-            model=model,
-        )
-        stream_of_chunks = chat_completions(
-            fitted,
-            model.with_context_length(fitted.token_limit),
+        fitted = None
+        if self.token_limit is not None or model.context_length is not None:
+            fitted = fit(
+                messages,
+                self.token_limit,
+                reserve=reserve,
+                strategy=self.strategy,
+                keep_last=self.keep_last,
+                model=model,
+            )
+            model = model.with_context_length(fitted.token_limit)
+        stream_of_chunks = open_stream(
+            messages if fitted is None else fitted,
+            model,
             temperature=self.temperature,
             top_p=self.top_p,
             seed=self.seed,
             max_completion_tokens=self.max_completion_tokens,
-            stream=True,
             stream_options={"include_usage": True},
         )
         self.stop()  # an earlier reply that is still streaming must not write into this history
         self._stream, self.fitted = stream_of_chunks, fitted
+        stream_of_chunks.start()
         chunks = self._remembered(messages, stream_of_chunks)
         return chunks if stream else join_chunks(chunks)
 

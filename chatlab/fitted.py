@@ -30,7 +30,8 @@ class Fitted(list[Message]):
 
     `dropped` says what went and why; `tokens_before` and `tokens_after` are the tokens of the prompt with and without
     it, `token_limit` the limit that `tokens_after` and `reserve` keep to together. `summary` is what stands in for
-    the dropped messages, or None.
+    the dropped messages, or None. `estimated_with` names the encoding that the tokens were estimated with, or is None
+    where they are exact.
 
     >>> fitted = Fitted([], dropped=(), tokens_before=40, tokens_after=40, token_limit=100, reserve=25)
     >>> fitted.free
@@ -47,6 +48,7 @@ class Fitted(list[Message]):
         token_limit: int,
         reserve: int,
         summary: str | None = None,
+        estimated_with: str | None = None,
     ) -> None:
         super().__init__(messages)
         self.dropped = tuple(dropped)
@@ -55,6 +57,7 @@ class Fitted(list[Message]):
         self.token_limit = token_limit
         self.reserve = reserve
         self.summary = summary
+        self.estimated_with = estimated_with
 
     @property
     def free(self) -> int:
@@ -95,7 +98,7 @@ class Fitted(list[Message]):
         return (
             f"{kept} of {count_of(total, 'message')}{' and a summary' if summaries else ''}; {self.tokens_after} of "
             f"{self.tokens_before} tokens, {self.reserve} reserved for the reply, {self.free} free, limit "
-            f"{self.token_limit}"
+            f"{self.token_limit}{f'; estimated with {self.estimated_with}' if self.estimated_with else ''}"
         )
 
 

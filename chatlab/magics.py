@@ -27,10 +27,12 @@ from openai.types.chat import ChatCompletionChunk
 
 from chatlab.conversation import Conversation
 from chatlab.display import count_of, escape, transcript_html, view
+from chatlab.engines import Engine
 from chatlab.errors import ChatlabError
 from chatlab.linting import lint
 from chatlab.messages import Message, assistant, role_of
-from chatlab.model import ChatModel, load
+from chatlab.model import load, resolve
+from chatlab.remote import connect
 from chatlab.templating import render
 from chatlab.tokens import tokenize
 from chatlab.transcripts import parse_messages
@@ -75,13 +77,14 @@ def _whole_number(text: str) -> int:
 class ChatlabMagics(Magics):  # type: ignore[misc]
     """The magics `%%chat`, `%tokens` and `%%messages`.
 
-    `model` is the model they use: a `ChatModel`, a name, or None for the default one. `conversation` is the chat that
+    `model` is the model they use: a model, also one that `connect` returned, a name, or None
+    for the default one. `conversation` is the chat that
     `%%chat` goes on with.
     """
 
     def __init__(self, shell: InteractiveShell) -> None:
         super().__init__(shell)
-        self.model: ChatModel | str | Path | None = None
+        self.model: Engine | str | Path | None = None
         self.conversation = Conversation()
 
     @magic_arguments()
@@ -95,6 +98,7 @@ class ChatlabMagics(Magics):  # type: ignore[misc]
     @argument("--seed", metavar="N", type=_whole_number, help="a whole number; the same one gives the same reply")
     @argument("--max-completion-tokens", metavar="N", type=_whole_number, help="the longest reply, in tokens")
     @argument("--model", metavar="NAME", help="the model, from now on: a hub id, a folder or a GGUF file")
+    @argument("--base-url", metavar="URL", help="take the model from this server, from now on; key: OPENAI_API_KEY")
     @argument("--new", action="store_true", help="start a new conversation")
     @argument("--stream", action=argparse.BooleanOptionalAction, default=True, help="show the reply while it is made")
     @argument("--show", action="store_true", help="return the conversation (%%chat --show, without a message)")
@@ -116,7 +120,10 @@ class ChatlabMagics(Magics):  # type: ignore[misc]
         if options.show and not options.new:
             return self.conversation
         with _plain_errors():
-            self.model = self.model if options.model is None else load(options.model)
+            if options.base_url is not None:
+                self.model = connect(options.base_url, model=options.model)
+            elif options.model is not None:
+                self.model = load(options.model)
             chat = self._conversation(options)
             chunks = None if cell is None else chat(cell.strip("\n"), stream=True)
             self.conversation = chat  # only now: a request that is refused changes nothing
@@ -186,7 +193,7 @@ class ChatlabMagics(Magics):  # type: ignore[misc]
             text = self._text_of(rest) if cell is None else cell.rstrip("\n")
             if not text:
                 raise UsageError("There is no text. Write %tokens Hello, world! or %tokens name_of_a_variable.")
-            return tokenize(text, encoding=found and found[1], model=None if found else self.model)
+            return tokenize(text, encoding=found and found[1], model=None if found else resolve(self.model))
 
     def _text_of(self, line: str) -> str:
         """Return the text that the line means: its value where it is Python for a text or messages, else itself."""
@@ -195,7 +202,7 @@ class ChatlabMagics(Magics):  # type: ignore[misc]
         except Exception:  # not Python, or Python that fails: a text then
             return line
         if isinstance(value, list) and value and all(map(role_of, value)):
-            return render(value, model=self.model)
+            return render(value, model=resolve(self.model))
         return value if isinstance(value, str) else line
 
     @cell_magic

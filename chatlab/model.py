@@ -11,12 +11,12 @@ import copy
 import os
 import re
 import threading
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from tokenizers import Tokenizer
@@ -30,25 +30,24 @@ from transformers import (
 )
 from transformers.utils import logging as transformers_logging
 
-from chatlab.checks import check_integer
-from chatlab.errors import ModelFilesError, ModelNotFoundError
+from chatlab.engines import Engine
+from chatlab.errors import LocalModelNeededError, ModelFilesError, ModelNotFoundError
 from chatlab.weights.conversion import converted
 from chatlab.weights.download import DEFAULT_MODEL, fetch
 from chatlab.weights.home import home
 from chatlab.weights.hub import hub_folder
 
-if TYPE_CHECKING:
-    from typing_extensions import Self
-
-__all__ = ["ChatModel", "TransformersModel", "load", "resolve"]
+__all__ = ["ChatModel", "TransformersModel", "engine_of", "load", "resolve"]
 
 
-class ChatModel(ABC):
+class ChatModel(Engine):
     """A language model that can chat: a tokenizer with a chat template, and logits for the next token.
 
     `name` is what a response calls it, `context_length` the most tokens that prompt and reply may have together,
     `end_token_ids` the tokens that end a reply.
     """
+
+    context_length: int
 
     def __init__(
         self,
@@ -85,19 +84,6 @@ class ChatModel(ABC):
     def fork(self, past_key_values: Any) -> Any:
         """Return a copy of the cache, so that two replies can go on from one prompt."""
         return copy.deepcopy(past_key_values)
-
-    def with_context_length(self, context_length: int) -> Self:
-        """Return the same model with a lower limit, as for a lesson: its weights are shared, not copied.
-
-        Raises `BadRequestError` for a limit above the model's own, which it was not trained for.
-
-        >>> from chatlab.testing import ScriptedModel
-        >>> ScriptedModel("Hello!").with_context_length(128)
-        ScriptedModel('scripted', context_length=128)
-        """
-        view = copy.copy(self)
-        view.context_length = check_integer("context_length", context_length, minimum=1, maximum=self.context_length)
-        return view
 
     @property
     @abstractmethod
@@ -193,9 +179,24 @@ def load(name: str | Path | None = None, *, device: str = "auto", chat_template:
         return _loaded[key]
 
 
-def resolve(model: ChatModel | str | Path | None) -> ChatModel:
-    """Return the model itself, or the one that a name (None: the default) leads to."""
-    return model if isinstance(model, ChatModel) else load(model)
+def engine_of(model: Engine | str | Path | None) -> Engine:
+    """Return the model itself, on this machine or on a server, or the one that a name (None: the default) leads to."""
+    return model if isinstance(model, Engine) else load(model)
+
+
+def resolve(model: Engine | str | Path | None) -> ChatModel:
+    """Return a model on this machine: the one given, or the one that a name (None: the default) leads to.
+
+    Raises `LocalModelNeededError` for a model on a server, which shows neither its tokens nor its weights.
+    """
+    engine = engine_of(model)
+    if isinstance(engine, ChatModel):
+        return engine
+    raise LocalModelNeededError(
+        f"{engine!r} only answers chat completions: a server does not show the tokens, logits and weights that this "
+        "needs. Use a model on this machine for it, such as model=chatlab.load(). With a server work "
+        "chat_completions, Conversation, ChatPanel, %%chat, and fit with a token_limit."
+    )
 
 
 _loaded: dict[tuple[str, str, str | None], ChatModel] = {}

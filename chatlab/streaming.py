@@ -11,7 +11,6 @@ import secrets
 import threading
 import time
 from collections.abc import Iterable, Iterator
-from types import TracebackType
 from typing import Any, Literal
 
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
@@ -22,6 +21,7 @@ from openai.types.chat.chat_completion_message import ChatCompletionMessage
 from openai.types.chat.chat_completion_token_logprob import ChatCompletionTokenLogprob, TopLogprob
 from openai.types.completion_usage import CompletionUsage, PromptTokensDetails
 
+from chatlab.engines import ReplyStream
 from chatlab.errors import ReplyStoppedError
 from chatlab.generation import Prefill, check_bias, check_room, generate_steps, prefill_chunks
 from chatlab.model import ChatModel
@@ -35,7 +35,7 @@ __all__ = ["ChatCompletionStream", "join_chunks"]
 CHOICES_SIDE_BY_SIDE = 8  # each has a key-value cache of its own, so more of them wait until one is complete
 
 
-class ChatCompletionStream:
+class ChatCompletionStream(ReplyStream):
     """The chunks of a reply, made while one iterates; like the official client's stream, it can be read once.
 
     The first chunk of a choice carries the role, the last its `finish_reason`. `close()` may be called from another
@@ -64,9 +64,6 @@ class ChatCompletionStream:
         }
         self._chunks = self._generate()
 
-    def __iter__(self) -> Iterator[ChatCompletionChunk]:
-        return self
-
     def __next__(self) -> ChatCompletionChunk:
         while (chunk := self.advance()) is None:
             pass
@@ -88,13 +85,9 @@ class ChatCompletionStream:
         """
         return next(self._chunks)
 
-    def __enter__(self) -> ChatCompletionStream:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.close()
+    def whole(self) -> ChatCompletion:
+        """Return the whole reply: its chunks, joined."""
+        return join_chunks(self)
 
     def close(self) -> None:
         """Stop making the reply."""

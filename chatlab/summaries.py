@@ -9,9 +9,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from chatlab.generation import generate
+from chatlab.completions import chat_completions
+from chatlab.engines import Engine
 from chatlab.messages import Message, system, user
-from chatlab.model import ChatModel, resolve
+from chatlab.model import engine_of
+from chatlab.remote import vocabulary_of
 from chatlab.tokens import count_tokens
 
 __all__ = ["Summary", "summarise"]
@@ -26,7 +28,7 @@ class Summary(NamedTuple):
     unread: int
 
 
-def summarise(messages: Sequence[Message], *, max_tokens: int, model: ChatModel | str | Path | None = None) -> Summary:
+def summarise(messages: Sequence[Message], *, max_tokens: int, model: Engine | str | Path | None = None) -> Summary:
     """Return the model's summary of the messages, at temperature 0, at most `max_tokens` long.
 
     Of what is too long for the model to read at once, the oldest messages are left out. The text is empty when not
@@ -36,11 +38,12 @@ def summarise(messages: Sequence[Message], *, max_tokens: int, model: ChatModel 
     >>> summarise([user("I am Ana.")], max_tokens=20, model=ScriptedModel(" The user is Ana. "))
     Summary(text='The user is Ana.', unread=0)
     """
-    model = resolve(model)
+    model = engine_of(model)
     lines = [f"{message['role']}: {message['content']}" for message in messages]
     for unread in range(len(lines)):
         request = [system(INSTRUCTION), user("\n".join(lines[unread:]) + "\n\nSummary:")]
-        if count_tokens(request, model=model) + max_tokens <= model.context_length:
-            steps = generate(request, model=model, temperature=0, max_completion_tokens=max_tokens, top_logprobs=0)
-            return Summary("".join(step.text for step in steps).strip(), unread)
+        tokens = count_tokens(request, encoding=vocabulary_of(model)) + max_tokens
+        if model.context_length is None or tokens <= model.context_length:
+            response = chat_completions(request, model, temperature=0, max_completion_tokens=max_tokens)
+            return Summary((response.choices[0].message.content or "").strip(), unread)
     return Summary("", len(lines))

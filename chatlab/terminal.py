@@ -15,7 +15,7 @@ from openai.types.chat import ChatCompletionChunk
 
 from chatlab.conversation import Conversation
 from chatlab.errors import ChatlabError
-from chatlab.model import load, resolve
+from chatlab.model import engine_of, load
 from chatlab.server import Server, ServerSettings
 
 __all__ = ["converse", "say", "serve_model"]
@@ -33,7 +33,7 @@ def converse(conversation: Conversation) -> None:
     with contextlib.suppress(ImportError):  # line editing and history, where the platform has it
         import readline  # noqa: F401
     print("Loading the model ...", end=" ", flush=True)
-    conversation.model = resolve(conversation.model)
+    conversation.model = engine_of(conversation.model)
     print("ready. /help lists the commands, Ctrl-D leaves.")
     while True:
         try:

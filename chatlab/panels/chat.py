@@ -15,9 +15,10 @@ import ipywidgets as widgets
 
 from chatlab.conversation import Conversation
 from chatlab.display import STYLE, count_of, escape, transcript_html
+from chatlab.engines import Engine
 from chatlab.errors import ChatlabError
 from chatlab.messages import Message, user, validate
-from chatlab.model import ChatModel, resolve
+from chatlab.model import engine_of
 
 __all__ = ["ChatPanel"]
 
@@ -25,7 +26,7 @@ SECONDS_BETWEEN_UPDATES = 0.1  # each update sends the whole transcript, so a br
 
 
 class ChatPanel(widgets.VBox):  # type: ignore[misc]
-    """A chat with the local model: transcript, message, Send and Stop, system message and temperature.
+    """A chat with a model, here or on a server: transcript, message, Send and Stop, system message, temperature.
 
     `conversation` holds the transcript and may be given, to go on with an earlier chat. A reply is made in a thread of
     its own, so that Stop works at once and other cells can run meanwhile. `send`, `stop` and `clear` do what the
@@ -48,7 +49,7 @@ class ChatPanel(widgets.VBox):  # type: ignore[misc]
         system: str | None = None,
         temperature: float | None = None,
         max_completion_tokens: int | None = None,
-        model: ChatModel | str | Path | None = None,
+        model: Engine | str | Path | None = None,
     ) -> None:
         if conversation is None:
             conversation = Conversation(
@@ -60,7 +61,7 @@ class ChatPanel(widgets.VBox):  # type: ignore[misc]
         elif (system, temperature, max_completion_tokens, model) != (None, None, None, None):
             raise TypeError("Give ChatPanel a conversation, which has its own settings, or the settings; not both.")
         # Loading here shows its progress bar under the cell; in the thread of the first reply it would appear anywhere.
-        conversation.model = resolve(conversation.model)
+        conversation.model = engine_of(conversation.model)
         self.conversation = conversation
         self._thread: threading.Thread | None = None
         self._stopping = threading.Event()
@@ -172,10 +173,11 @@ class ChatPanel(widgets.VBox):  # type: ignore[misc]
                 if pieces and time.perf_counter() - shown > SECONDS_BETWEEN_UPDATES:
                     shown = time.perf_counter()
                     self._show_transcript(self.conversation.messages, busy=True)
-            if usage:
-                how = "done" if finish_reason == "stop" else "cut off: the token limit is reached"
-                speed = usage.completion_tokens / (time.perf_counter() - started)
-                self._note(f"{how} · {usage.completion_tokens} tokens · {speed:.1f} tokens a second")
+            if finish_reason:
+                how = "cut off: the token limit is reached" if finish_reason == "length" else "done"
+                tokens = usage.completion_tokens if usage else 0  # not every server counts
+                speed = tokens / (time.perf_counter() - started)
+                self._note(f"{how} · {tokens} tokens · {speed:.1f} tokens a second" if usage else how)
             else:
                 self._note(f"stopped after {pieces} pieces of text")
         except ChatlabError as error:

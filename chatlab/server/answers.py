@@ -43,8 +43,8 @@ def json_response(content: Mapping[str, Any], status: int = 200, headers: Mappin
 def error_response(error: Exception) -> Response:
     """Return what a hosted service would answer: `{"error": {"message", "type", "param", "code"}}`."""
     headers = {}
-    if isinstance(error, RateLimitError) and error.retry_after is not None:
-        headers["Retry-After"] = str(round(error.retry_after))
+    if isinstance(error, RateLimitError) and "retry-after" in error.response.headers:
+        headers["Retry-After"] = error.response.headers["retry-after"]
     status = error.status_code if isinstance(error, RequestError) else 500
     if status == 401:
         headers["WWW-Authenticate"] = "Bearer"

@@ -145,7 +145,7 @@ class Scheduler:
                 raise RateLimitError(
                     f"The server is busy: {len(self._running)} replies are being made and {waiting} requests wait, "
                     f"which is the most it takes. Try again in {seconds} seconds.",
-                    retry_after=seconds,
+                    headers={"Retry-After": str(seconds)},
                 )
             job = Job(stream, client)
             self._waiting.setdefault(client, deque()).append(job)
