@@ -78,7 +78,7 @@ def _refusal(error: openai.APIStatusError, url: str, secret: str, parameters: Ma
             **{**described, "code": "context_length_exceeded"},
         )
     if status in (400, 422):
-        extras = [name for name in EXTRAS if name in parameters and (name in said or name == error.param)]
+        extras = [name for name in parameters.get("extra_body", ()) if (name in said or name == error.param)]
         mend = f" {' and '.join(extras)}: an extra that not every server knows. Leave it out." if extras else ""
         return BadRequestError(f"{url} refused the request: {said}{mend}", **described)
     if status == 401:
