@@ -10,18 +10,20 @@ import asyncio
 import queue
 import threading
 import warnings
+import weakref
 from collections.abc import Coroutine, Mapping
 from concurrent.futures import Future
 from functools import cache
 from typing import Any, NoReturn, TypeVar
 
+import httpx2
 import openai
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
 
 from chatlab.answers import ChunkTidier, no_completion, raise_plainly
 from chatlab.engines import ReplyStream
 
-__all__ = ["RemoteStream", "url_of", "wait_for"]
+__all__ = ["RemoteStream", "close_with", "url_of", "wait_for"]
 
 Value = TypeVar("Value")
 
@@ -164,6 +166,15 @@ def wait_for(coroutine: Coroutine[Any, Any, Value]) -> Value:
     except BaseException:
         future.cancel()
         raise
+
+
+def close_with(client: openai.AsyncOpenAI, connections: httpx2.AsyncClient) -> None:
+    """Have the connections closed when nobody has the client any more."""
+
+    def close() -> None:
+        asyncio.run_coroutine_threadsafe(connections.aclose(), _loop())
+
+    weakref.finalize(client, close).atexit = False  # the end of the process closes them by itself
 
 
 def url_of(client: openai.AsyncOpenAI) -> str:

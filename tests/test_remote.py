@@ -152,7 +152,7 @@ def test_the_client_tries_again_by_itself(server, remote):
 
 
 def test_nobody_there_and_nobody_answering(server, remote):
-    with pytest.raises(errors.APIConnectionError, match="Is a server running there.*chatlab serve") as raised:
+    with pytest.raises(errors.APIConnectionError, match="Is a server running there") as raised:
         chatlab.chat_completions(HI, connect("http://127.0.0.1:9", model="any", max_retries=0))
     assert isinstance(raised.value, openai.APIConnectionError)
     with pytest.raises(errors.APITimeoutError, match="timeout=300") as raised:
@@ -270,7 +270,7 @@ def test_fit_summarises_by_the_server_and_wants_a_limit(server, remote):
     assert fitted.summary is None and len(fitted) == 3, "all fits"
     fitted = chatlab.fit(history, 170, reserve=120, strategy="summarise", model=remote())
     assert fitted.summary == "Hello!" and "Summarise" in server.bodies[-1]["messages"][0]["content"]
-    with pytest.raises(errors.BadRequestError, match="context_length=..."):
+    with pytest.raises(errors.BadRequestError, match="context_length"):
         chatlab.fit(HI, model=remote())
 
 
