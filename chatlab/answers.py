@@ -64,6 +64,8 @@ def raise_plainly(
     if isinstance(error, openai.APIError):
         said = _without(secret, error.message)
         raise ServerAnswerError(f"{url} failed in the middle of the reply: {said}", error.request, body=error.body)
+    if isinstance(error, ValueError):  # what should be JSON is not
+        raise no_completion(url) from error
     raise error
 
 

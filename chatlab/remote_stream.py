@@ -105,7 +105,7 @@ class RemoteStream(ReplyStream):
         """Ask for the whole reply at once, and return it when it is there."""
         try:
             response = wait_for(self._client.chat.completions.create(**self._parameters, stream=False))
-        except openai.OpenAIError as error:
+        except (openai.OpenAIError, ValueError) as error:
             self._raise_plainly(error)
         if not isinstance(response, ChatCompletion) or not getattr(response, "choices", None):
             raise no_completion(url_of(self._client))

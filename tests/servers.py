@@ -39,6 +39,7 @@ REFUSALS = {
     "unprocessable": lambda key: JSONResponse({"detail": "Extra inputs are not permitted: min_p"}, 422),
     "teapot": lambda key: error(418, "I am a teapot."),
     "page": lambda key: Response("<html>Hello</html>", media_type="text/html"),
+    "garbled": lambda key: Response('{"choices": [', media_type="application/json"),
     "no-choices": lambda key: JSONResponse({}),
 }
 
@@ -110,6 +111,9 @@ class Server:
             yield chunk({"role": "assistant", "content": "Hello!"})
             yield "data: [DONE]\n\n"
             return
+        if model == "garbles-midway":
+            yield chunk({"role": "assistant", "content": "Hel"})
+            yield 'data: {"choices": [\n\n'
         if model == "empty":
             yield "data: [DONE]\n\n"
             return

@@ -131,6 +131,7 @@ def test_mistakes_are_found_before_anything_is_sent(server, remote):
         ("broken", errors.InternalServerError, openai.InternalServerError, "Out of order."),
         ("teapot", errors.RequestError, openai.APIStatusError, "418: I am a teapot."),
         ("page", errors.ServerAnswerError, openai.APIError, "no chat completion"),
+        ("garbled", errors.ServerAnswerError, openai.APIError, "no chat completion"),
         ("no-choices", errors.ServerAnswerError, openai.APIError, "no chat completion"),
     ],
 )
@@ -195,6 +196,7 @@ def test_what_the_server_ignores_is_told_once(remote):
     [
         ("cut", errors.APIConnectionError, "cut in the middle"),
         ("fails-midway", errors.ServerAnswerError, "The model crashed."),
+        ("garbles-midway", errors.ServerAnswerError, "no chat completion"),
         ("empty", errors.ServerAnswerError, "no chat completion"),
     ],
 )
