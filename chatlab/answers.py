@@ -64,6 +64,8 @@ def raise_plainly(
     if isinstance(error, openai.APIError):
         said = _without(secret, error.message)
         raise ServerAnswerError(f"{url} failed in the middle of the reply: {said}", error.request, body=error.body)
+    if isinstance(error, ValueError):  # what should be JSON is not
+        raise no_completion(url) from error
     raise error
 
 
@@ -78,7 +80,7 @@ def _refusal(error: openai.APIStatusError, url: str, secret: str, parameters: Ma
             **{**described, "code": "context_length_exceeded"},
         )
     if status in (400, 422):
-        extras = [name for name in EXTRAS if name in parameters and (name in said or name == error.param)]
+        extras = [name for name in parameters.get("extra_body", ()) if (name in said or name == error.param)]
         mend = f" {' and '.join(extras)}: an extra that not every server knows. Leave it out." if extras else ""
         return BadRequestError(f"{url} refused the request: {said}{mend}", **described)
     if status == 401:

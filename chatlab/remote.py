@@ -21,7 +21,7 @@ from chatlab.engines import Engine
 from chatlab.errors import BadRequestError, ModelNotFoundError
 from chatlab.messages import Message
 from chatlab.model import ChatModel, resolve
-from chatlab.remote_stream import RemoteStream, url_of, wait_for
+from chatlab.remote_stream import RemoteStream, close_with, url_of, wait_for
 from chatlab.requests import ChatOptions
 
 __all__ = ["RemoteModel", "connect", "vocabulary_of"]
@@ -58,12 +58,15 @@ def connect(
     encoding_named(encoding)  # an encoding that cannot be had is told here, not in the middle of a chat
     url = _endpoint(base_url)
     key = os.environ.get("OPENAI_API_KEY", "") if api_key is None else api_key
+    connections = openai.DefaultAsyncHttpxClient()
     client = openai.AsyncOpenAI(
         base_url=url,
         api_key=key or "no-api-key",  # the client insists on one
         max_retries=check_integer("max_retries", max_retries, minimum=0),
         timeout=openai.NOT_GIVEN if timeout is None else timeout,
+        http_client=connections,
     )
+    close_with(client, connections)
     return RemoteModel(
         _only_model(client) if model is None else model,
         client,

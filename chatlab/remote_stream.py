@@ -10,18 +10,20 @@ import asyncio
 import queue
 import threading
 import warnings
+import weakref
 from collections.abc import Coroutine, Mapping
 from concurrent.futures import Future
 from functools import cache
 from typing import Any, NoReturn, TypeVar
 
+import httpx2
 import openai
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
 
 from chatlab.answers import ChunkTidier, no_completion, raise_plainly
 from chatlab.engines import ReplyStream
 
-__all__ = ["RemoteStream", "url_of", "wait_for"]
+__all__ = ["RemoteStream", "close_with", "url_of", "wait_for"]
 
 Value = TypeVar("Value")
 
@@ -65,7 +67,13 @@ class RemoteStream(ReplyStream):
         tidier = self._tidier
         if not tidier.seen:
             raise no_completion(url_of(self._client))
-        self._warn_of_ignored(len(tidier.seen), logprobs=tidier.told_logprobs, usage=tidier.told_usage)
+        self._warn_of_missing(
+            len(tidier.seen),
+            logprobs=tidier.told_logprobs,
+            usage=tidier.told_usage,
+            finish_reasons=not tidier.unfinished,
+            stacklevel=2,
+        )
         if tidier.unfinished:
             return tidier.finish()
         raise StopIteration
@@ -97,12 +105,12 @@ class RemoteStream(ReplyStream):
         """Ask for the whole reply at once, and return it when it is there."""
         try:
             response = wait_for(self._client.chat.completions.create(**self._parameters, stream=False))
-        except openai.OpenAIError as error:
+        except (openai.OpenAIError, ValueError) as error:
             self._raise_plainly(error)
         if not isinstance(response, ChatCompletion) or not getattr(response, "choices", None):
             raise no_completion(url_of(self._client))
         logprobs = any(getattr(choice, "logprobs", None) for choice in response.choices)
-        self._warn_of_ignored(len(response.choices), logprobs=logprobs)
+        self._warn_of_missing(len(response.choices), logprobs=logprobs, stacklevel=3)
         return response
 
     def _raise_plainly(self, error: Exception) -> NoReturn:
@@ -114,17 +122,20 @@ class RemoteStream(ReplyStream):
             started=bool(self._tidier.seen),
         )
 
-    def _warn_of_ignored(self, choices: int, *, logprobs: bool, usage: bool = True) -> None:
-        """Tell what was asked for and did not come, once for each; the reply is good, so it is not thrown away."""
+    def _warn_of_missing(
+        self, choices: int, *, logprobs: bool, usage: bool = True, finish_reasons: bool = True, stacklevel: int
+    ) -> None:
+        """Tell what should have come and did not, once for each; the reply is good, so it is not thrown away."""
         asked = self._parameters
-        ignored = {
-            f"n={asked.get('n')} replies were asked for, but fewer": choices < asked.get("n", 1),
-            "logprobs were asked for, but none": asked.get("logprobs") and not logprobs,
-            "the usage was asked for, but none": asked.get("stream_options", {}).get("include_usage") and not usage,
+        missing = {
+            f"n={asked.get('n')} replies were asked for, but fewer came": choices < asked.get("n", 1),
+            "logprobs were asked for, but none came": asked.get("logprobs") and not logprobs,
+            "usage was asked for, but none came": asked.get("stream_options", {}).get("include_usage") and not usage,
+            "the reply ended without a finish_reason, so it may not be whole": not finish_reasons,
         }
-        for what in {what for what, is_so in ignored.items() if is_so} - self._warned:
+        for what in [what for what, is_so in missing.items() if is_so and what not in self._warned]:
             self._warned.add(what)
-            warnings.warn(f"{url_of(self._client)}: {what} came. This server does not seem to have it.", stacklevel=4)
+            warnings.warn(f"{url_of(self._client)}: {what}. Other servers send it.", stacklevel=stacklevel + 1)
 
 
 async def _read(client: openai.AsyncOpenAI, parameters: Mapping[str, Any], arrived: queue.SimpleQueue[Any]) -> None:
@@ -155,6 +166,15 @@ def wait_for(coroutine: Coroutine[Any, Any, Value]) -> Value:
     except BaseException:
         future.cancel()
         raise
+
+
+def close_with(client: openai.AsyncOpenAI, connections: httpx2.AsyncClient) -> None:
+    """Have the connections closed when nobody has the client any more."""
+
+    def close() -> None:
+        asyncio.run_coroutine_threadsafe(connections.aclose(), _loop())
+
+    weakref.finalize(client, close).atexit = False  # the end of the process closes them by itself
 
 
 def url_of(client: openai.AsyncOpenAI) -> str:

@@ -12,6 +12,7 @@ from IPython.core.error import UsageError
 from IPython.core.interactiveshell import InteractiveShell
 from jupyter_client.manager import start_new_kernel
 from nbclient import NotebookClient
+from servers import running_server
 
 import chatlab.tokens
 from chatlab import assistant, system, user
@@ -61,6 +62,19 @@ def test_chat_is_one_conversation(shell, magics, capsys):
     ]
     assert "I am Ana." in magics.model.prompts[1]
     assert "chat" not in shell.user_ns, "the learner's own variables stay"
+
+
+def test_chat_with_a_server(shell, magics, capsys):
+    with running_server() as server:
+        shell.run_cell(f"%%chat --base-url {server.base_url} --model told\nHi")
+        assert capsys.readouterr().out.startswith("Hello!\n(finish_reason: stop · 9 prompt tokens")
+        shell.run_cell("%%chat\nAnd again")
+        assert [body["model"] for body in server.bodies] == ["told", "told"]
+        assert len(server.bodies[-1]["messages"]) == 3
+        before = list(magics.conversation.messages)
+        told = error_of(shell, capsys, f"%%chat --new --base-url {server.base_url} --model missing\nHi")
+        assert "does not exist" in told and magics.conversation.messages == before
+        assert "only answers chat completions" in error_of(shell, capsys, "%tokens Hi")
 
 
 def test_settings_hold_for_one_reply_and_the_system_message_longer(shell, magics):
