@@ -20,8 +20,8 @@ import httpx2
 import openai
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
 
-from chatlab.answers import ChunkTidier, no_completion, raise_plainly
 from chatlab.engines import ReplyStream
+from chatlab.remote_answers import ChunkTidier, no_completion, raise_plainly
 
 __all__ = ["RemoteStream", "close_with", "url_of", "wait_for"]
 

@@ -54,7 +54,7 @@ LAYERS = [
     "generation",
     "requests",
     "streaming",
-    "answers",
+    "remote_answers",
     "remote_stream",
     "remote",
     "completions",
