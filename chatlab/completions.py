@@ -20,7 +20,7 @@ from chatlab.streaming import ChatCompletionStream, join_chunks
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-__all__ = ["chat_completions"]
+__all__ = ["chat_completions", "open_stream"]
 
 
 @overload
@@ -67,6 +67,7 @@ def chat_completions(
     response_format: Mapping[str, Any] | None = None,
     tools: Sequence[Any] | None = None,
     tool_choice: Any = None,
+    parallel_tool_calls: bool | None = None,
 ) -> ChatCompletion | ChatCompletionStream:
     """Let the model reply to the messages, as a chat completions endpoint does.
 
@@ -78,6 +79,11 @@ def chat_completions(
     The counts in `usage` are tokens: the whole prompt as the template renders it, and every token the model made, with
     the one that ends the reply. `logprobs` are natural logarithms of the model's own probabilities, before temperature.
 
+    `response_format` holds the reply to JSON, or to a JSON schema: no token that breaks it can be chosen. The prompt
+    is not changed, so say in a message what you want. `tools` are functions the model may ask for, if its chat template
+    knows of tools; their arguments always fit their schema. A reply cut by its limit ("length") or by a stop string may
+    hold half a JSON text or call.
+
     With `stream=True` the reply comes as an iterator of chunks. What can be refused is refused before it starts: raises
     `BadRequestError` (its `ContextLengthError` when too long), `ModelNotFoundError`.
 
@@ -86,8 +92,9 @@ def chat_completions(
     >>> response.choices[0].message.content, response.choices[0].finish_reason
     ('Hello!', 'stop')
     """
-    request = check_request(
+    completion_stream = open_stream(
         messages,
+        model,
         stream=stream,
         temperature=temperature,
         top_p=top_p,
@@ -108,6 +115,26 @@ def chat_completions(
         response_format=response_format,
         tools=tools,
         tool_choice=tool_choice,
+        parallel_tool_calls=parallel_tool_calls,
     )
-    completion_stream = ChatCompletionStream(request, resolve(model))
-    return completion_stream if request.stream else join_chunks(completion_stream)
+    return completion_stream if completion_stream.request.stream else join_chunks(completion_stream)
+
+
+def open_stream(
+    messages: object,
+    model: ChatModel | str | Path | None = None,
+    *,
+    stream: bool | None = None,
+    **options: Unpack[ChatOptions],
+) -> ChatCompletionStream:
+    """Check a request and return the chunks of its reply, none of them made yet, whether or not it asks for a stream.
+
+    Where it does not, the chunks tell the usage, and `join_chunks` makes the reply of them. Raises what
+    `chat_completions` does, and `BadRequestError` for an option that does not exist.
+
+    >>> from chatlab.testing import ScriptedModel
+    >>> chunks = open_stream([{"role": "user", "content": "Hi"}], ScriptedModel("Hello!"), temperature=0)
+    >>> join_chunks(chunks).choices[0].message.content
+    'Hello!'
+    """
+    return ChatCompletionStream(check_request(messages, stream=stream, **options), resolve(model))
