@@ -17,7 +17,7 @@ from chatlab.tools import CALL_END, CALL_START
 
 __all__ = ["CallReader"]
 
-HEAD = re.compile(r'\s*\{"name": "([^"]*)", "arguments": ')
+HEAD = re.compile(rf'(?:{CALL_END}\s*{CALL_START})?\s*\{{"name": "([^"]*)", "arguments": ')
 
 
 class CallReader:
@@ -80,8 +80,8 @@ class CallReader:
                 if arguments := arguments.removesuffix("}"):
                     items.append(self._item(arguments))
                 self._buffer, self._inside = rest, False
-            self.complete = self.complete or CALL_END in self._buffer
-            head = HEAD.match(self._buffer.rpartition(CALL_END)[2].rpartition(CALL_START)[2])
+            self.complete = self._buffer.startswith(CALL_END)
+            head = HEAD.match(self._buffer)
             if not head:
                 return items
             self._index += 1
