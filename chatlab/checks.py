@@ -15,6 +15,9 @@ from chatlab.errors import BadRequestError
 __all__ = ["check_flag", "check_integer", "check_logit_bias", "check_number", "check_stop", "kind_of"]
 
 MAX_STOP_STRINGS = 4
+MAX_STOP_LENGTH = 1000
+MAX_BIASES = 1024
+MAX_ID_DIGITS = 12
 
 
 def kind_of(value: object) -> str:
@@ -78,10 +81,16 @@ def check_logit_bias(name: str, value: object) -> dict[int, float]:
             param=name,
             code="invalid_type",
         )
-    bad = [key for key in value if not str(key).isdecimal()]
+    if len(value) > MAX_BIASES:
+        raise BadRequestError(
+            f"{name} may hold at most {MAX_BIASES:,} tokens, but holds {len(value):,}.",
+            param=name,
+            code="object_above_max_properties",
+        )
+    bad = [key for key in value if not str(key).isdecimal() or len(str(key)) > MAX_ID_DIGITS]
     if bad:
         raise BadRequestError(
-            f"The keys of {name} must be token ids, but these are not: {', '.join(map(repr, bad))}.",
+            f"The keys of {name} must be token ids, but these are not: {', '.join(repr(key)[:40] for key in bad)}.",
             param=name,
             code="invalid_value",
         )
@@ -96,7 +105,7 @@ def check_flag(name: str, value: object) -> bool:
 
 
 def check_stop(stop: object) -> tuple[str, ...]:
-    """Return the stop strings, of which there may be four; one alone may stand without a list.
+    """Return the stop strings, of which there may be four, none of them empty; one alone may stand without a list.
 
     >>> check_stop("END"), check_stop(None)
     (('END',), ())
@@ -112,4 +121,17 @@ def check_stop(stop: object) -> tuple[str, ...]:
             param="stop",
             code="array_above_max_length",
         )
+    for string in strings:
+        if not string:
+            raise BadRequestError(
+                "stop holds an empty string, at which every reply would end at once. Leave it out.",
+                param="stop",
+                code="invalid_value",
+            )
+        if len(string) > MAX_STOP_LENGTH:
+            raise BadRequestError(
+                f"A stop string may have at most {MAX_STOP_LENGTH:,} characters, but one has {len(string):,}.",
+                param="stop",
+                code="string_above_max_length",
+            )
     return tuple(strings)

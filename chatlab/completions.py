@@ -69,6 +69,7 @@ def chat_completions(
     response_format: Mapping[str, Any] | None = None,
     tools: Sequence[Any] | None = None,
     tool_choice: Any = None,
+    parallel_tool_calls: bool | None = None,
 ) -> ChatCompletion | ReplyStream:
     """Let the model reply to the messages, as a chat completions endpoint does.
 
@@ -79,6 +80,11 @@ def chat_completions(
 
     The counts in `usage` are tokens: the whole prompt as the template renders it, and every token the model made, with
     the one that ends the reply. `logprobs` are natural logarithms of the model's own probabilities, before temperature.
+
+    `response_format` holds the reply to JSON, or to a JSON schema: no token that breaks it can be chosen. The prompt
+    is not changed, so say in a message what you want. `tools` are functions the model may ask for, if its chat template
+    knows of tools; their arguments always fit their schema. A reply cut by its limit ("length") or by a stop string may
+    hold half a JSON text or call.
 
     With `stream=True` the reply comes as an iterator of chunks. What can be refused is refused before it starts: raises
     `BadRequestError` (its `ContextLengthError` when too long), `ModelNotFoundError`.
@@ -108,6 +114,7 @@ def chat_completions(
         "response_format": response_format,
         "tools": tools,
         "tool_choice": tool_choice,
+        "parallel_tool_calls": parallel_tool_calls,
     }
     reply = open_stream(messages, model, stream=stream, **options)
     if not stream:

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from chatlab.checks import check_integer, check_stop
+from chatlab.constraints import Constraint
 from chatlab.errors import BadRequestError, ContextLengthError
 from chatlab.messages import Message
 from chatlab.model import ChatModel, resolve
@@ -52,6 +53,8 @@ class Prefill:
 class StopStrings:
     """Find the first stop string in a text that arrives piece by piece, and never let a part of one through.
 
+    Once `found`, `rest` is what came after it in the piece that completed it.
+
     >>> stop = StopStrings(["END"])
     >>> [stop.push("The E"), stop.push("N"), stop.push("ergy EN"), stop.push("D and more")]
     ['The ', '', 'ENergy ', '']
@@ -62,6 +65,7 @@ class StopStrings:
     def __init__(self, strings: Sequence[str]) -> None:
         self.strings = [string for string in strings if string]
         self.found = False
+        self.rest = ""
         self._held = ""
 
     def push(self, text: str) -> str:
@@ -73,7 +77,7 @@ class StopStrings:
         if starts:
             # Of several, the one complete first: so the result does not depend on how the text was cut into pieces.
             first = min(starts, key=lambda string: (starts[string] + len(string), starts[string]))
-            self.found, self._held = True, ""
+            self.found, self._held, self.rest = True, "", held[starts[first] + len(first) :]
             return held[: starts[first]]
         keep = max((_overlap(held, string) for string in self.strings), default=0)
         self._held = held[len(held) - keep :]
@@ -215,10 +219,12 @@ def generate_steps(
     seed: int | None = None,
     top_logprobs: int = 0,
     forced: Sequence[int] = (),
+    constraint: Constraint | None = None,
 ) -> Iterator[Step]:
     """Yield the steps of one reply to a prompt the model has read; extends the prompt's cache in place.
 
-    The reply begins with the `forced` token ids, whatever the dice say, which are thrown all the same.
+    The reply begins with the `forced` token ids, whatever the dice say, which are thrown all the same. A `constraint`
+    keeps the reply to its grammar; probabilities stay the model's own, as if there were none.
     The loop that everything else stands on: logits → settings → one token → text → the logits after it.
     """
     room = model.context_length - len(read.input_ids)
@@ -230,10 +236,18 @@ def generate_steps(
     offset = 0
     started = time.perf_counter()
     for number in range(1, limit + 1):
-        scores = process_logits(logits, params, prompt_ids=read.input_ids, reply_ids=reply_ids)
+        scores = process_logits(
+            logits,
+            params,
+            prompt_ids=read.input_ids,
+            reply_ids=reply_ids,
+            constraint=constraint.apply if constraint else None,
+        )
         token_id = sample(scores, temperature=params.temperature, random_number=dice.random())
         if number <= len(forced):
             token_id = forced[number - 1]
+        if constraint:
+            constraint.accept(token_id)
         probabilities = torch.softmax(logits, dim=-1)  # [vocab_size], the model's own
         alternatives = _likeliest(probabilities, top_logprobs)
         ended = token_id in model.end_token_ids

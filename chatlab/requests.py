@@ -10,25 +10,32 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypedDict
 
-from chatlab.checks import check_flag, check_integer, check_stop, kind_of
+from chatlab.checks import check_flag, check_integer, check_stop
 from chatlab.errors import BadRequestError
 from chatlab.messages import Message, validate
+from chatlab.response_formats import check_response_format
 from chatlab.sampling import SamplingParams
+from chatlab.tool_messages import check_tool_messages
+from chatlab.tools import Tools, check_tools
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
 __all__ = ["ChatOptions", "ChatRequest", "check_request"]
 
-MAX_CHOICES = 128
 MAX_MESSAGES = 2048
+MAX_CHOICES = 128
 MAX_TOP_LOGPROBS = 20
 SEED_RANGE = (-(2**63), 2**63 - 1)
 
 
 @dataclass(frozen=True)
 class ChatRequest:
-    """A request whose every value has been checked; `top_logprobs` is None when no logprobs are wanted."""
+    """A request whose every value has been checked; `top_logprobs` is None when no logprobs are wanted.
+
+    `reply_rule` is what the grammar of the reply says where `response_format` asked for JSON, `tools` what the model
+    may call; None where any text will do, and where there is nothing to call.
+    """
 
     messages: list[Message]
     sampling: SamplingParams
@@ -39,6 +46,8 @@ class ChatRequest:
     top_logprobs: int | None
     stream: bool
     include_usage: bool
+    reply_rule: str | None
+    tools: Tools | None
 
 
 class ChatOptions(TypedDict, total=False):
@@ -63,6 +72,7 @@ class ChatOptions(TypedDict, total=False):
     response_format: Mapping[str, Any] | None
     tools: Sequence[Any] | None
     tool_choice: Any
+    parallel_tool_calls: bool | None
 
 
 def check_request(messages: object, *, stream: bool | None = None, **options: Unpack[ChatOptions]) -> ChatRequest:
@@ -74,10 +84,16 @@ def check_request(messages: object, *, stream: bool | None = None, **options: Un
     for name in options:
         if name not in ChatOptions.__annotations__:
             raise BadRequestError(f"There is no parameter {name!r}.", param=name, code="unknown_parameter")
+    if isinstance(messages, Sequence) and not isinstance(messages, (str, bytes)) and len(messages) > MAX_MESSAGES:
+        raise BadRequestError(
+            f"messages may hold at most {MAX_MESSAGES:,} messages, but holds {len(messages):,}. Send the latest ones.",
+            param="messages",
+            code="array_above_max_length",
+        )
     checked = validate(messages)
+    check_tool_messages(checked)
     given: dict[str, Any] = {name: value for name, value in options.items() if value is not None}
     streamed = check_flag("stream", stream)
-    _check_unsupported(checked, given)
     sampling = {name: value for name, value in given.items() if name in SamplingParams.__dataclass_fields__}
     seed = given.get("seed")
     if seed is not None:
@@ -92,6 +108,8 @@ def check_request(messages: object, *, stream: bool | None = None, **options: Un
         top_logprobs=_top_logprobs(given),
         stream=streamed,
         include_usage=_include_usage(streamed, given),
+        reply_rule=check_response_format(given.get("response_format")),
+        tools=check_tools(given.get("tools"), given.get("tool_choice"), given.get("parallel_tool_calls")),
     )
 
 
@@ -129,6 +147,14 @@ def _include_usage(stream: bool, given: Mapping[str, Any]) -> bool:
             code="invalid_type",
         )
     for name in options:
+        if name == "include_obfuscation" and not options[name]:
+            continue
+        if name == "include_obfuscation":
+            raise BadRequestError(
+                "stream_options.include_obfuscation is not supported: the chunks are as long as their text.",
+                param="stream_options.include_obfuscation",
+                code="unsupported_value",
+            )
         if name != "include_usage":
             raise BadRequestError(
                 f"stream_options has no option {name!r}. It has include_usage.",
@@ -136,57 +162,3 @@ def _include_usage(stream: bool, given: Mapping[str, Any]) -> bool:
                 code="unknown_parameter",
             )
     return check_flag("stream_options.include_usage", options.get("include_usage"))
-
-
-def _check_unsupported(messages: list[Message], given: Mapping[str, Any]) -> None:
-    """Refuse honestly what is not built, and accept its neutral values."""
-    for index, message in enumerate(messages):
-        if message.get("tool_calls"):
-            raise BadRequestError(
-                f"messages[{index}] holds tool calls, which chatlab does not support yet: the model would not see "
-                "them.",
-                param=f"messages[{index}].tool_calls",
-                code="unsupported_value",
-            )
-    if given.get("tools"):
-        raise BadRequestError(
-            "chatlab does not support tools yet: the model would not see them. Describe what you need in the system "
-            "message instead.",
-            param="tools",
-            code="unsupported_value",
-        )
-    if given.get("tool_choice", "none") not in ("none", "auto"):
-        raise BadRequestError("tool_choice needs tools.", param="tool_choice")
-    if "response_format" in given:
-        _check_response_format(given["response_format"])
-
-
-def _check_response_format(response_format: object) -> None:
-    kind = response_format.get("type") if isinstance(response_format, Mapping) else None
-    if not isinstance(kind, str):
-        raise BadRequestError(
-            "response_format must be a dict with a 'type', such as {'type': 'text'}, not "
-            f"{kind_of(response_format)}.",
-            param="response_format",
-            code="invalid_type",
-        )
-    if kind in ("json_object", "json_schema"):
-        raise BadRequestError(
-            f"response_format {kind!r} is not supported yet: replies are text. Leave it out.",
-            param="response_format",
-            code="unsupported_value",
-        )
-    if kind != "text":
-        raise BadRequestError(
-            f"response_format has the type {kind!r}, which is none. Use 'text'.",
-            param="response_format",
-            code="invalid_value",
-        )
-
-
-def split_body(body: Mapping[str, Any]) -> tuple[Any, str, dict[str, Any]]:
-    rest = dict(body)
-    for name in ("model", "messages"):
-        if name not in rest:
-            raise BadRequestError(f"{name} is missing.", param=name, code="missing_required_parameter")
-    return rest.pop("messages"), rest.pop("model"), rest

@@ -1,14 +1,14 @@
 """Sampling: from logits to one token, each step a pure function.
 
 In: logits, a float tensor [vocab_size], and settings. Out: changed logits, probabilities, a token id. The order is
-that of Transformers' `generate`: bias and penalties, then temperature, top-k, top-p, min-p. Randomness is an argument.
-Knows nothing of text.
+that of Transformers' `generate`: bias and penalties, a constraint, then temperature, top-k, top-p, min-p. Randomness is
+an argument. Knows nothing of text.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -190,11 +190,17 @@ def apply_min_p(logits: Tensor, min_p: float) -> Tensor:
 
 
 def sampling_steps(
-    logits: Tensor, params: SamplingParams, *, prompt_ids: Sequence[int] = (), reply_ids: Sequence[int] = ()
+    logits: Tensor,
+    params: SamplingParams,
+    *,
+    prompt_ids: Sequence[int] = (),
+    reply_ids: Sequence[int] = (),
+    constraint: Callable[[Tensor], Tensor] | None = None,
 ) -> Iterator[tuple[str, Tensor]]:
     """Yield the name of each setting and the logits [vocab_size] after it, in the order in which they apply.
 
-    A setting that is off yields what it was given. At temperature 0 there is nothing left to cut after it.
+    A setting that is off yields what it was given. At temperature 0 there is nothing left to cut after it. A
+    `constraint` masks the tokens that may not come next, whatever bias and penalties did to them.
 
     >>> steps = sampling_steps(torch.tensor([1.0, 2.0, 3.0]), SamplingParams(temperature=0.5, top_k=2))
     >>> [(name, logits.tolist()) for name, logits in steps if name in ("temperature", "top_k")]
@@ -206,6 +212,9 @@ def sampling_steps(
     yield "repetition_penalty", logits
     logits = apply_presence_and_frequency_penalty(logits, reply_ids, params.presence_penalty, params.frequency_penalty)
     yield "presence_and_frequency_penalty", logits
+    if constraint is not None:
+        logits = constraint(logits)
+        yield "constraint", logits
     logits = apply_temperature(logits, params.temperature)
     yield "temperature", logits
     if params.greedy:
@@ -218,10 +227,17 @@ def sampling_steps(
 
 
 def process_logits(
-    logits: Tensor, params: SamplingParams, *, prompt_ids: Sequence[int] = (), reply_ids: Sequence[int] = ()
+    logits: Tensor,
+    params: SamplingParams,
+    *,
+    prompt_ids: Sequence[int] = (),
+    reply_ids: Sequence[int] = (),
+    constraint: Callable[[Tensor], Tensor] | None = None,
 ) -> Tensor:
     """Apply every setting in order and return the logits [vocab_size] to draw from: the last of `sampling_steps`."""
-    for _name, changed in sampling_steps(logits, params, prompt_ids=prompt_ids, reply_ids=reply_ids):
+    for _name, changed in sampling_steps(
+        logits, params, prompt_ids=prompt_ids, reply_ids=reply_ids, constraint=constraint
+    ):
         logits = changed
     return logits
 

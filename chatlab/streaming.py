@@ -6,33 +6,50 @@ In: a checked request and a model. Out: the official client's `ChatCompletionChu
 
 from __future__ import annotations
 
-import math
 import secrets
 import threading
 import time
 from collections.abc import Iterable, Iterator
-from typing import Any, Literal
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeAlias
 
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
 from openai.types.chat.chat_completion import Choice as WholeChoice
 from openai.types.chat.chat_completion import ChoiceLogprobs as WholeLogprobs
-from openai.types.chat.chat_completion_chunk import Choice, ChoiceDelta, ChoiceLogprobs
+from openai.types.chat.chat_completion_chunk import Choice, ChoiceDelta, ChoiceDeltaToolCall, ChoiceLogprobs
 from openai.types.chat.chat_completion_message import ChatCompletionMessage
-from openai.types.chat.chat_completion_token_logprob import ChatCompletionTokenLogprob, TopLogprob
+from openai.types.chat.chat_completion_message_function_tool_call import ChatCompletionMessageFunctionToolCall, Function
+from openai.types.chat.chat_completion_token_logprob import ChatCompletionTokenLogprob
 from openai.types.completion_usage import CompletionUsage, PromptTokensDetails
 
+from chatlab.constraints import Constraint
 from chatlab.engines import ReplyStream
 from chatlab.errors import ReplyStoppedError
 from chatlab.generation import Prefill, check_bias, check_room, generate_steps, prefill_chunks
+from chatlab.logprobs import token_logprob
 from chatlab.model import ChatModel
 from chatlab.requests import ChatRequest
 from chatlab.steps import Step
 from chatlab.templating import render
-from chatlab.tokens import decode, encode, token_bytes
+from chatlab.tokens import encode
+from chatlab.tool_calls import CallReader
+from chatlab.tools import check_support, reply_grammar
 
 __all__ = ["ChatCompletionStream", "join_chunks"]
 
 CHOICES_SIDE_BY_SIDE = 8  # each has a key-value cache of its own, so more of them wait until one is complete
+
+FinishReason: TypeAlias = Literal["stop", "length", "tool_calls", "content_filter", "function_call"]
+
+
+@dataclass
+class _Part:
+    """What one token adds to a choice; `logprobs` is None where none are wanted."""
+
+    text: str
+    calls: list[ChoiceDeltaToolCall]
+    logprobs: list[ChatCompletionTokenLogprob] | None
+    finish_reason: FinishReason | None
 
 
 class ChatCompletionStream(ReplyStream):
@@ -53,6 +70,8 @@ class ChatCompletionStream(ReplyStream):
         self.request = request
         self.model = model
         self._input_ids = _prompt_ids(request, model)
+        self._grammar = reply_grammar(request.tools, request.reply_rule, model=model)
+        self._constraint()  # now, so that what cannot be held is refused before the reply starts
         self.tokens_read = 0
         self.completion_tokens = 0
         self._closed = threading.Event()
@@ -102,7 +121,7 @@ class ChatCompletionStream(ReplyStream):
             if self._closed.is_set():
                 return
         waiting = list(range(self.request.n))
-        replies: dict[int, Iterator[tuple[Step, list[ChatCompletionTokenLogprob] | None]]] = {}
+        replies: dict[int, Iterator[_Part]] = {}
         while waiting or replies:
             while waiting and len(replies) < CHOICES_SIDE_BY_SIDE:
                 index = waiting.pop(0)
@@ -110,15 +129,10 @@ class ChatCompletionStream(ReplyStream):
             for index in list(replies):
                 if self._closed.is_set():
                     return
-                step, logprobs = next(replies[index])
+                part = next(replies[index])
                 self.completion_tokens += 1
-                if step.text or logprobs:
-                    content = ChoiceLogprobs(content=logprobs) if logprobs is not None else None
-                    yield self._chunk(index, ChoiceDelta(content=step.text), logprobs=content)
-                elif not step.finish_reason:
-                    yield None
-                if step.finish_reason:
-                    yield self._chunk(index, ChoiceDelta(), finish_reason=step.finish_reason)
+                yield from self._part_chunks(index, part)
+                if part.finish_reason:
                     del replies[index]
         if self.request.include_usage:
             usage = CompletionUsage(
@@ -129,8 +143,8 @@ class ChatCompletionStream(ReplyStream):
             )
             yield ChatCompletionChunk(choices=[], usage=usage, **self._head)
 
-    def _reply(self, index: int, read: Prefill) -> Iterator[tuple[Step, list[ChatCompletionTokenLogprob] | None]]:
-        """Yield each step of one choice with the logprobs of the tokens whose text it shows."""
+    def _reply(self, index: int, read: Prefill) -> Iterator[_Part]:
+        """Yield what each step of one choice adds: text, calls, and the logprobs of the tokens whose text it shows."""
         last = index == self.request.n - 1
         cache = read.past_key_values if last else self.model.fork(read.past_key_values)
         steps = generate_steps(
@@ -141,35 +155,46 @@ class ChatCompletionStream(ReplyStream):
             stop=self.request.stop,
             seed=None if self.request.seed is None else self.request.seed + index,
             top_logprobs=self.request.top_logprobs or 0,
+            constraint=self._constraint(),
         )
+        tools = self.request.tools
+        reader = CallReader() if tools and tools.choice != "none" else None
         waiting: list[Step] = []
         shown = 0
         for step in steps:
-            if self.request.top_logprobs is None:
-                yield step, None
-                continue
-            shown += len(step.text)
-            if step.token_id not in self.model.end_token_ids:
-                waiting.append(step)
-            ready = [each for each in waiting if each.offset < shown or (step.finish_reason == "length")]
-            waiting = waiting[len(ready) :]
-            yield step, [self._logprob(each) for each in ready]
+            text, calls = (step.text, []) if reader is None else reader.push(step.text, last=bool(step.finish_reason))
+            called = reader is not None and reader.called
+            reason: FinishReason | None = step.finish_reason
+            if reader is not None and reader.complete and reason == "stop":
+                reason = "tool_calls"
+            part = _Part(text, calls, None, reason)
+            if self.request.top_logprobs is not None:
+                shown += len(text)
+                if step.token_id not in self.model.end_token_ids:
+                    waiting.append(step)
+                flush = reason == "length" and not called  # a call's tokens are no part of the content
+                ready = [each for each in waiting if each.offset < shown or flush]
+                waiting = waiting[len(ready) :]
+                part.logprobs = [token_logprob(each, model=self.model) for each in ready]
+            yield part
 
-    def _logprob(self, step: Step) -> ChatCompletionTokenLogprob:
-        top = [
-            TopLogprob(**self._token(token_id), logprob=_log(probability))
-            for token_id, probability in step.alternatives.items()
-        ]
-        return ChatCompletionTokenLogprob(
-            **self._token(step.token_id), logprob=_log(step.probability), top_logprobs=top
-        )
+    def _constraint(self) -> Constraint | None:
+        """Return what holds one choice to the grammar of its reply."""
+        if self._grammar is None:
+            return None
+        param = "tools" if self.request.tools else "response_format"
+        return Constraint(self._grammar, self.model, param=param)
 
-    def _token(self, token_id: int) -> dict[str, Any]:
-        spelled = token_bytes(token_id, self.model.tokenizer)
-        return {
-            "token": decode([token_id], model=self.model),
-            "bytes": None if spelled is None else list(spelled),
-        }
+    def _part_chunks(self, index: int, part: _Part) -> Iterator[ChatCompletionChunk | None]:
+        if part.text or part.logprobs:
+            content = ChoiceLogprobs(content=part.logprobs) if part.logprobs is not None else None
+            yield self._chunk(index, ChoiceDelta(content=part.text), logprobs=content)
+        for call in part.calls:
+            yield self._chunk(index, ChoiceDelta(tool_calls=[call]))
+        if part.finish_reason:
+            yield self._chunk(index, ChoiceDelta(), finish_reason=part.finish_reason)
+        elif not (part.text or part.logprobs or part.calls):
+            yield None
 
     def _chunk(
         self,
@@ -177,12 +202,47 @@ class ChatCompletionStream(ReplyStream):
         delta: ChoiceDelta,
         *,
         logprobs: ChoiceLogprobs | None = None,
-        finish_reason: Literal["stop", "length"] | None = None,
+        finish_reason: FinishReason | None = None,
     ) -> ChatCompletionChunk:
         choice = Choice(index=index, delta=delta, logprobs=logprobs, finish_reason=finish_reason)
         # "usage": null stands on every chunk when usage was asked for, and is absent when it was not.
         usage: dict[str, Any] = {"usage": None} if self.request.include_usage else {}
         return ChatCompletionChunk(choices=[choice], **usage, **self._head)
+
+
+@dataclass
+class _Joined:
+    """What the chunks of one choice add up to."""
+
+    text: str = ""
+    calls: dict[int, ChatCompletionMessageFunctionToolCall] = field(default_factory=dict)
+    logprobs: list[ChatCompletionTokenLogprob] = field(default_factory=list)
+    finish_reason: FinishReason | None = None
+
+    def add(self, choice: Choice) -> None:
+        self.text += choice.delta.content or ""
+        for item in choice.delta.tool_calls or ():
+            empty = ChatCompletionMessageFunctionToolCall(
+                id="", function=Function(name="", arguments=""), type="function"
+            )
+            call = self.calls.setdefault(item.index, empty)
+            call.id += item.id or ""
+            if item.function:
+                call.function.name += item.function.name or ""
+                call.function.arguments += item.function.arguments or ""
+        if choice.logprobs and choice.logprobs.content:
+            self.logprobs += choice.logprobs.content
+        self.finish_reason = choice.finish_reason or self.finish_reason
+
+    def whole(self, index: int) -> WholeChoice:
+        calls: dict[str, Any] = {"tool_calls": [self.calls[at] for at in sorted(self.calls)]} if self.calls else {}
+        content = None if self.calls and not self.text else self.text
+        return WholeChoice(
+            index=index,
+            message=ChatCompletionMessage(role="assistant", content=content, refusal=None, **calls),
+            finish_reason=self.finish_reason or "stop",
+            logprobs=WholeLogprobs(content=self.logprobs) if self.logprobs else None,
+        )
 
 
 def join_chunks(chunks: Iterable[ChatCompletionChunk]) -> ChatCompletion:
@@ -192,35 +252,20 @@ def join_chunks(chunks: Iterable[ChatCompletionChunk]) -> ChatCompletion:
     """
     first: ChatCompletionChunk | None = None
     usage: CompletionUsage | None = None
-    texts: dict[int, str] = {}
-    logprobs: dict[int, list[ChatCompletionTokenLogprob]] = {}
-    finish_reasons: dict[int, Literal["stop", "length"]] = {}
+    replies: dict[int, _Joined] = {}
     for chunk in chunks:
         first = first or chunk
         usage = chunk.usage or usage
         for choice in chunk.choices:
-            texts[choice.index] = texts.get(choice.index, "") + (choice.delta.content or "")
-            if choice.logprobs and choice.logprobs.content:
-                logprobs.setdefault(choice.index, []).extend(choice.logprobs.content)
-            if choice.finish_reason in ("stop", "length"):
-                finish_reasons[choice.index] = choice.finish_reason
-    if first is None or set(texts) != set(finish_reasons):
+            replies.setdefault(choice.index, _Joined()).add(choice)
+    if first is None or not all(reply.finish_reason for reply in replies.values()):
         raise ReplyStoppedError("The reply was stopped before its end, so there is no finish_reason.")
-    choices = [
-        WholeChoice(
-            index=index,
-            message=ChatCompletionMessage(role="assistant", content=texts[index], refusal=None),
-            finish_reason=finish_reasons[index],
-            logprobs=WholeLogprobs(content=logprobs[index]) if index in logprobs else None,
-        )
-        for index in sorted(texts)
-    ]
     return ChatCompletion(
         id=first.id,
         created=first.created,
         model=first.model,
         object="chat.completion",
-        choices=choices,
+        choices=[replies[index].whole(index) for index in sorted(replies)],
         usage=usage,
     )
 
@@ -228,10 +273,8 @@ def join_chunks(chunks: Iterable[ChatCompletionChunk]) -> ChatCompletion:
 def _prompt_ids(request: ChatRequest, model: ChatModel) -> list[int]:
     """Return the token ids of the rendered messages; refuse what does not fit this model."""
     check_bias(model, request.sampling)
-    input_ids = encode(render(request.messages, model=model), model=model)
+    check_support(model, request.messages, request.tools)
+    tools = request.tools.definitions if request.tools else None
+    input_ids = encode(render(request.messages, model=model, tools=tools), model=model)
     check_room(model, len(input_ids), request.max_tokens or 1)
     return input_ids
-
-
-def _log(probability: float) -> float:
-    return math.log(probability) if probability > 0 else -9999.0

@@ -8,7 +8,7 @@ or replies.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property, partial
 from itertools import accumulate
@@ -23,6 +23,7 @@ from chatlab.messages import Message, validate
 from chatlab.model import ChatModel, resolve
 from chatlab.promptview import Part, parts, prompt_html, prompt_text
 from chatlab.spans import Span, cover, find_spans, private_characters
+from chatlab.tool_messages import with_arguments_read
 
 __all__ = ["Prompt", "render"]
 
@@ -148,33 +149,37 @@ def render(
     model: ChatModel | str | Path | None = None,
     add_generation_prompt: bool = True,
     allow_control_tokens: bool = False,
+    tools: Sequence[Mapping[str, Any]] | None = None,
 ) -> Prompt:
     r"""Return the prompt that the model's chat template makes of the messages.
 
     `add_generation_prompt` ends it with the header of the assistant's reply. A control token inside a message's
     content is read as ordinary text, so that nobody can forge a turn; `allow_control_tokens=True` lets it through, to
-    show the attack. Raises `ChatTemplateError` where the model has no (working) template, and `BadRequestError` for
-    messages that are wrong or that the template refuses.
+    show the attack. `tools`, as a request defines them, are left to the template: one that knows of none ignores them.
+    Raises `ChatTemplateError` where the model has no (working) template, and `BadRequestError` for messages that are
+    wrong or that the template refuses.
 
     >>> from chatlab.testing import ScriptedModel
     >>> render([{"role": "user", "content": "Hi"}], model=ScriptedModel("Hello!"))
     '<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n'
     """
     model = resolve(model)
-    checked = validate(messages)
+    checked = [with_arguments_read(message) for message in validate(messages)]
     if model.chat_template is None:
         raise ChatTemplateError(
             f"{model.name} has no chat template: it continues text but was not trained to chat. Load a model "
             "whose name ends in -Instruct or -Chat, or give one by hand: chatlab.load(..., chat_template=...)."
         )
     roles = [message["role"] for message in checked]
-    stand_ins = {} if allow_control_tokens else _stand_ins(checked, model.control_tokens)
+    shown = [dict(tool) for tool in tools or ()]
+    stand_ins = {} if allow_control_tokens else _stand_ins([checked, shown], model.control_tokens)
     for index, message in enumerate(checked):
         role = "system" if message["role"] == "developer" else message["role"]
         checked[index] = {**_replace(message, stand_ins), "role": role}
-    rendered = _apply_template(model, checked, add_generation_prompt)
+    template = partial(_apply_template, model, tools=_replace(shown, stand_ins))
+    rendered = template(checked, add_generation_prompt)
     text, forged = _restore(rendered, stand_ins)
-    find = partial(_find_spans, rendered, checked, model, stand_ins, add_generation_prompt)
+    find = partial(_find_spans, rendered, checked, model, stand_ins, template, add_generation_prompt)
     return Prompt(text, control_tokens=model.control_tokens, forged=forged, roles=roles, spans=find)
 
 
@@ -183,13 +188,14 @@ def _find_spans(
     messages: list[Message],
     model: ChatModel,
     stand_ins: dict[str, str],
+    template: Callable[[list[Message], bool], str],
     add_generation_prompt: bool,
 ) -> list[Span]:
     """Return the spans of the rendered prompt as they lie once the control tokens are back in it."""
     spans = find_spans(
         rendered,
         messages,
-        partial(_apply_template, model),
+        template,
         add_generation_prompt=add_generation_prompt,
         control_tokens=model.control_tokens,
     )
@@ -198,10 +204,12 @@ def _find_spans(
     return [replace(span, start=span.start + grown[span.start], end=span.end + grown[span.end]) for span in spans]
 
 
-def _apply_template(model: ChatModel, messages: list[Message], add_generation_prompt: bool) -> str:
+def _apply_template(
+    model: ChatModel, messages: list[Message], add_generation_prompt: bool, *, tools: list[dict[str, Any]]
+) -> str:
     try:
         rendered = model.tokenizer.apply_chat_template(
-            messages, tokenize=False, add_generation_prompt=add_generation_prompt
+            messages, tools=tools or None, tokenize=False, add_generation_prompt=add_generation_prompt
         )
     except Exception as error:  # a template is a program: it can fail in any way
         if type(error) is jinja2.TemplateError:  # what a template's own raise_exception(...) raises
@@ -213,10 +221,10 @@ def _apply_template(model: ChatModel, messages: list[Message], add_generation_pr
 
 
 def _replace(value: Any, replacements: dict[str, str]) -> Any:
-    """Return the value with the replacements made in every string of it; a dict's keys stay."""
+    """Return the value with the replacements made in every string of it, a dict's keys included."""
     if isinstance(value, dict):
-        return {key: _replace(each, replacements) for key, each in value.items()}
-    if isinstance(value, list):
+        return {_replace(key, replacements): _replace(each, replacements) for key, each in value.items()}
+    if isinstance(value, (list, tuple)):
         return [_replace(each, replacements) for each in value]
     if isinstance(value, str):
         for old, new in replacements.items():
@@ -224,9 +232,9 @@ def _replace(value: Any, replacements: dict[str, str]) -> Any:
     return value
 
 
-def _stand_ins(messages: list[Message], control_tokens: Sequence[str]) -> dict[str, str]:
-    """Return, for each control token found in the messages, a private-use character that they do not use."""
-    text = "\n".join(_strings(messages))
+def _stand_ins(given: list[Any], control_tokens: Sequence[str]) -> dict[str, str]:
+    """Return, for each control token found in what was given, a private-use character that it does not use."""
+    text = "\n".join(_strings(given))
     unused = private_characters(text)
     return {token: next(unused) for token in control_tokens if token in text}
 
@@ -235,8 +243,8 @@ def _strings(value: Any) -> Iterator[str]:
     """Yield every string in messages, however deep."""
     if isinstance(value, str):
         yield value
-    elif isinstance(value, (dict, list)):
-        for each in value.values() if isinstance(value, dict) else value:
+    elif isinstance(value, (dict, list, tuple)):
+        for each in [*value, *value.values()] if isinstance(value, dict) else value:
             yield from _strings(each)
 
 

@@ -61,6 +61,20 @@ VICUNA = (
     "{{ 'USER: ' + message['content'] + ' ' }}{% else %}{{ 'ASSISTANT: ' + message['content'] + eos_token }}{% endif %}"
     "{% endfor %}{% if add_generation_prompt %}{{ 'ASSISTANT:' }}{% endif %}"
 )
+# In the manner of Qwen 2.5 and Hermes: tools in the system message, calls and answers in tags.
+HERMES = (
+    "{%- if tools %}{{- '<|im_start|>system\n' }}{%- if messages[0]['role'] == 'system' %}"
+    "{{- messages[0]['content'] + '\n\n' }}{%- endif %}{{- 'You may call these functions:\n<tools>' }}"
+    "{%- for tool in tools %}{{- '\n' + (tool | tojson) }}{%- endfor %}{{- '\n</tools><|im_end|>\n' }}{%- endif %}"
+    "{%- for message in messages %}{%- if message['role'] == 'tool' %}"
+    "{{- '<|im_start|>user\n<tool_response>\n' + message['content'] + '\n</tool_response><|im_end|>\n' }}"
+    "{%- elif not (tools and loop.first and message['role'] == 'system') %}{{- '<|im_start|>' + message['role'] }}"
+    "{%- if message['content'] or not message['tool_calls'] %}{{- '\n' + message['content'] }}{%- endif %}"
+    "{%- for call in message['tool_calls'] or [] %}{{- '\n<tool_call>\n{\"name\": \"' + call['function']['name'] "
+    "+ '\", \"arguments\": ' + (call['function']['arguments'] | tojson) + '}\n</tool_call>' }}{%- endfor %}"
+    "{{- '<|im_end|>\n' }}{%- endif %}{%- endfor %}{%- if add_generation_prompt %}{{- '<|im_start|>assistant\n' }}"
+    "{%- endif %}"
+)
 
 CHATML_TOKENS = ("<|im_start|>", "<|im_end|>")
 LLAMA_TOKENS = ("<|begin_of_text|>", "<|eot_id|>", "<|start_header_id|>", "<|end_header_id|>")
@@ -74,6 +88,7 @@ TEMPLATES: dict[str, tuple[str, tuple[str, ...]]] = {
     "mistral": (MISTRAL, ("<s>", "</s>", "[INST]", "[/INST]")),
     "zephyr": (ZEPHYR, ("<s>", "</s>")),
     "vicuna": (VICUNA, ("<s>", "</s>")),
+    "hermes": (HERMES, CHATML_TOKENS),
 }
 
 

@@ -20,6 +20,7 @@ from chatlab.requests import ChatOptions, check_request
 from chatlab.streaming import CHOICES_SIDE_BY_SIDE, ChatCompletionStream, join_chunks
 from chatlab.testing import ScriptedModel
 
+CALL = {"id": "1", "type": "function", "function": {"name": "f", "arguments": "{}"}}
 HELLO = [system("You are a helpful assistant."), user("Say hello.")]
 
 
@@ -239,7 +240,6 @@ REFUSED = [
     ({"logit_bias": {"5": 101}}, "logit_bias", "decimal_above_max_value"),
     ({"tools": [{"type": "function", "function": {"name": "f"}}]}, "tools", "unsupported_value"),
     ({"tool_choice": "required"}, "tool_choice", None),
-    ({"response_format": {"type": "json_object"}}, "response_format", "unsupported_value"),
     ({"response_format": {"type": "banana"}}, "response_format", "invalid_value"),
     ({"response_format": "text"}, "response_format", "invalid_type"),
     ({"temperature": 10**400}, "temperature", "decimal_above_max_value"),
@@ -264,9 +264,10 @@ def test_bad_messages_are_refused_with_their_path():
 
 
 def test_tool_calls_in_the_history_are_refused_and_not_dropped():
-    call = {"role": "assistant", "content": None, "tool_calls": [{"id": "1", "type": "function", "function": {}}]}
+    call = {"role": "assistant", "content": None, "tool_calls": [CALL]}
+    answer = {"role": "tool", "content": "42", "tool_call_id": "1"}
     with pytest.raises(BadRequestError) as caught:
-        chat_completions([user("?"), call, {"role": "tool", "content": "42"}], ScriptedModel("x"))
+        chat_completions([user("?"), call, answer], ScriptedModel("x"))
     assert (caught.value.param, caught.value.code) == ("messages[1].tool_calls", "unsupported_value")
 
 

@@ -25,7 +25,7 @@ import chatlab
 from chatlab.completions import open_stream
 from chatlab.errors import BadRequestError, ModelNotFoundError, RequestError, RequestTooLargeError
 from chatlab.model import ChatModel
-from chatlab.requests import split_body
+from chatlab.parameters import split_body
 from chatlab.server import documentation
 from chatlab.server.answers import StreamResponse, error_response, json_response, whole_response
 from chatlab.server.guard import Guard
