@@ -34,6 +34,7 @@ True
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 
 import httpx2
@@ -107,7 +108,8 @@ class RequestError(ChatlabError, openai.APIStatusError):
         }
         if response is None:
             request = httpx2.Request("POST", "http://chatlab.local/v1/chat/completions")
-            response = httpx2.Response(self.status, headers=headers, json={"error": body}, request=request)
+            content = json.dumps({"error": body})  # in ASCII: a caller's half characters must not break it
+            response = httpx2.Response(self.status, headers=headers, content=content, request=request)
         super().__init__(message, response=response, body=body)
 
 

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any
 
 import anyio
 from openai.types.chat import ChatCompletionChunk
 from sse_starlette import EventSourceResponse, ServerSentEvent
+from sse_starlette.sse import SendTimeoutError
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
@@ -23,7 +25,9 @@ from chatlab.server.scheduler import Job, Progress
 from chatlab.server.settings import ServerSettings
 from chatlab.streaming import join_chunks
 
-__all__ = ["StreamResponse", "error_response", "json_response", "whole_response"]
+__all__ = ["CLIENT_CLOSED_REQUEST", "StreamResponse", "error_response", "json_response", "whole_response"]
+
+logger = logging.getLogger("chatlab.server")
 
 SEPARATOR = "\n"  # as hosted services end the lines of a stream
 CLIENT_CLOSED_REQUEST = 499  # nginx's number, for the log: the client that left does not see it
@@ -87,6 +91,8 @@ class StreamResponse(EventSourceResponse):
         """Send the stream; however that ends, nothing goes on working for it."""
         try:
             await super().__call__(scope, receive, send)
+        except SendTimeoutError:  # without a last piece, the connection is cut
+            logger.warning("A client left its stream unread for %g s and was cut off.", self.send_timeout)
         finally:
             self._job.cancel()
 

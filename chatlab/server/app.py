@@ -18,6 +18,7 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
+from starlette.requests import ClientDisconnect
 from starlette.responses import RedirectResponse, Response
 from starlette.types import ASGIApp
 
@@ -27,7 +28,7 @@ from chatlab.errors import BadRequestError, ModelNotFoundError, RequestError, Re
 from chatlab.model import ChatModel
 from chatlab.parameters import split_body
 from chatlab.server import documentation
-from chatlab.server.answers import StreamResponse, error_response, json_response, whole_response
+from chatlab.server.answers import CLIENT_CLOSED_REQUEST, StreamResponse, error_response, json_response, whole_response
 from chatlab.server.guard import Guard
 from chatlab.server.metrics import Metrics
 from chatlab.server.scheduler import Scheduler
@@ -103,6 +104,7 @@ def create_app(model: ChatModel, scheduler: Scheduler, metrics: Metrics, setting
 
     app.add_exception_handler(RequestError, _answer_error)
     app.add_exception_handler(HTTPException, _answer_http_error)
+    app.add_exception_handler(ClientDisconnect, _note_that_client_left)
     app.add_exception_handler(Exception, _answer_error)
     guarded: ASGIApp = Guard(app, settings, metrics)
     if settings.cors_origins:
@@ -138,6 +140,11 @@ async def _json_body(request: Request, most: int) -> Mapping[str, Any]:
 
 async def _answer_error(request: Request, error: Exception) -> Response:
     return error_response(error)
+
+
+async def _note_that_client_left(request: Request, error: Exception) -> Response:
+    """Answer a client that left before its body had all come: for the log, since nobody receives it."""
+    return Response(status_code=CLIENT_CLOSED_REQUEST)
 
 
 async def _answer_http_error(request: Request, error: Exception) -> Response:

@@ -159,6 +159,12 @@ REQUEST = {
     },
 }
 
+EVENT = {
+    "type": "object",
+    "properties": {"data": {"type": "string", "description": "A chunk as JSON; at the end, [DONE]."}},
+    "required": ["data"],
+}
+
 
 def _refusals(**meanings: str) -> dict[int | str, dict[str, Any]]:
     return {int(name.removeprefix("_")): {"model": ErrorBody, "description": text} for name, text in meanings.items()}
@@ -173,7 +179,7 @@ CHAT_COMPLETIONS: dict[str, Any] = {
         200: {
             "model": ChatCompletion,
             "description": "The reply; with stream, its chunks.",
-            "content": {"text/event-stream": {"schema": {"type": "string"}}},
+            "content": {"text/event-stream": {"itemSchema": EVENT}},
         },
         **WITH_KEY,
         **_refusals(
