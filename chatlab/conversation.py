@@ -7,6 +7,7 @@ request because the model keeps nothing. Knows nothing of widgets.
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Literal, overload
@@ -16,7 +17,7 @@ from openai.types.chat import ChatCompletion, ChatCompletionChunk
 from chatlab.completions import chat_completions
 from chatlab.context import Fitted, Strategy, check_context, fit
 from chatlab.display import count_of, transcript_html, view
-from chatlab.errors import BadRequestError
+from chatlab.errors import BadRequestError, ReplyStoppedError
 from chatlab.files import write_whole
 from chatlab.messages import Message, assistant, role_of, system, user, validate
 from chatlab.model import ChatModel, resolve
@@ -74,6 +75,7 @@ class Conversation:
         self.keep_last = keep_last
         self.fitted: Fitted | None = None
         self._stream: ChatCompletionStream | None = None
+        self._stopped = threading.Event()
         if system is not None:
             self.system = system
 
@@ -135,8 +137,10 @@ class Conversation:
     def stop(self) -> None:
         """Stop the reply that is being made, if any, within a token; may be called from another thread.
 
-        A streamed reply ends early; a whole one raises `ReplyStoppedError`. What was said stays in the history.
+        A streamed reply ends early; a whole one raises `ReplyStoppedError`. What was said stays in the history. The
+        summary that strategy "summarise" makes before a reply is stopped likewise, and the reply with it.
         """
+        self._stopped.set()
         if self._stream is not None:
             self._stream.close()
 
@@ -216,14 +220,21 @@ class Conversation:
         reserve = self.reserve
         if isinstance(reserve, int):  # else `fit` says what it should be
             reserve = max(reserve, self.max_completion_tokens or 1)
-        fitted = fit(
-            messages,
-            self.token_limit,
-            reserve=reserve,
-            strategy=self.strategy,
-            keep_last=self.keep_last,
-            model=model,
-        )
+        self._stopped = stopped = threading.Event()
+        try:
+            fitted = fit(
+                messages,
+                self.token_limit,
+                reserve=reserve,
+                strategy=self.strategy,
+                keep_last=self.keep_last,
+                interrupted=stopped.is_set,
+                model=model,
+            )
+        except ReplyStoppedError:
+            if stream:
+                return iter(())
+            raise
         stream_of_chunks = chat_completions(
             fitted,
             model.with_context_length(fitted.token_limit),
