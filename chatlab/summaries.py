@@ -105,3 +105,4 @@ def _pieces(request: list[Message], max_tokens: int, model: ChatModel) -> Iterat
         for step in generate_steps(model, read, params=params, max_tokens=max_tokens):
             bar.update()
             yield step.text
+        bar.total = bar.n  # a summary that ends of itself is complete, however short
