@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from transformers import DynamicCache, PreTrainedModel
 
 from chatlab.errors import ChatlabError
-from chatlab.model import ChatModel, TransformersModel
+from chatlab.model import ChatModel, TransformersModel, cache_argument
 
 __all__ = ["Dissection", "dissect", "network_of"]
 
@@ -67,13 +67,14 @@ def dissect(network: PreTrainedModel, input_ids: Sequence[int]) -> Dissection:
     twin = _twin(network)
     decoder, layers = _decoder(twin)
     around, mlp = _watch(decoder), _watch(_mlp(layers[0]))
+    cache = DynamicCache(config=twin.config)
     with torch.inference_mode():
         output = twin(
             input_ids=torch.tensor([list(input_ids)], device=network.device),  # [1, n]
-            past_key_values=DynamicCache(config=twin.config),
             use_cache=True,
             output_attentions=True,
             output_hidden_states=True,
+            **{cache_argument(twin): cache},
         )
     attentions = getattr(output, "attentions", None) or [None]
     if any(weights is None for weights in attentions):
@@ -84,7 +85,7 @@ def dissect(network: PreTrainedModel, input_ids: Sequence[int]) -> Dissection:
     if not final:
         raise _unreadable(network, "its final norm is not where decoders have it")
     norm, before_norm = final[-1]
-    first_layer = output.past_key_values.layers[0]
+    first_layer = cache.layers[0]
     widths = [given.shape[-1] for child, given, _ in mlp if getattr(child, "weight", None) is not None]
     return Dissection(
         hidden_states=torch.cat([*output.hidden_states[:-1], before_norm]).float().cpu(),

@@ -125,7 +125,7 @@ def chat_completions(
 
 @overload
 def open_stream(
-    messages: Sequence[Message],
+    messages: object,
     model: ChatModel,
     *,
     stream: bool | None = ...,
@@ -135,7 +135,7 @@ def open_stream(
 
 @overload
 def open_stream(
-    messages: Sequence[Message],
+    messages: object,
     model: Engine | str | Path | None = ...,
     *,
     stream: bool | None = ...,
@@ -144,7 +144,7 @@ def open_stream(
 
 
 def open_stream(
-    messages: Sequence[Message],
+    messages: object,
     model: Engine | str | Path | None = None,
     *,
     stream: bool | None = True,

@@ -6,6 +6,7 @@ with what went, why, and the counts before and after. Knows nothing of HTTP or w
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NoReturn, TypeAlias
@@ -14,16 +15,15 @@ from chatlab.checks import check_integer, kind_of
 from chatlab.engines import Engine
 from chatlab.errors import BadRequestError, ContextLengthError
 from chatlab.fitted import Dropped, Fitted
-from chatlab.messages import Message, system, validate
+from chatlab.messages import Message, validate
 from chatlab.model import engine_of
 from chatlab.remote import vocabulary_of
-from chatlab.summaries import summarise
+from chatlab.summaries import summarise, summary_turn
 from chatlab.tokens import count_tokens
 
 __all__ = ["STRATEGIES", "Dropped", "Fitted", "Strategy", "check_context", "fit"]
 
 STRATEGIES = ("drop-oldest", "keep-last", "summarise")
-SUMMARY = "Summary of the conversation so far: "
 SUMMARY_TOKENS = 96  # two sentences, with room to spare
 OLDEST = "among the oldest, the limit was reached"
 SUMMARISED = "summarised, the limit was reached"
@@ -40,6 +40,7 @@ def fit(
     reserve: int = 0,
     strategy: Strategy = "drop-oldest",
     keep_last: int | None = None,
+    interrupted: Callable[[], bool] = lambda: False,
     model: Engine | str | Path | None = None,
 ) -> Fitted:
     """Return the messages that fit into `token_limit` tokens (None: the model's own limit) beside `reserve` more.
@@ -50,12 +51,12 @@ def fit(
 
     - `"drop-oldest"`: turns go, the oldest first, until the rest fits.
     - `"keep-last"`: the last `keep_last` turns stay, the one being asked included; fewer if they do not fit.
-    - `"summarise"`: as many go as must, and the model's own summary of them goes in, as one more system
-      message after the first ones.
+    - `"summarise"`: as many go as must, and one turn takes their place: the question for a summary, and the model's
+      own. `interrupted` is asked before each token of it, and stops it when it says yes.
     - a function of the messages and of `fits(messages) -> bool`, which returns messages that fit.
 
     Raises `ContextLengthError` when not even what must stay fits, or a function's messages do not; `BadRequestError`
-    for a value out of range.
+    for a value out of range; `ReplyStoppedError` when the summary was interrupted.
 
     >>> from chatlab.testing import ScriptedModel
     >>> messages = [{"role": role, "content": "Hello!"} for role in ("user", "assistant", "user")]
@@ -81,7 +82,7 @@ def fit(
         summary = None
         kept, dropped = _by_function(checked, budget, strategy)
     else:
-        kept, dropped, summary = _by_turns(checked, budget, strategy, keep_last)
+        kept, dropped, summary = _by_turns(checked, budget, strategy, keep_last, interrupted)
     return Fitted(
         kept,
         dropped=dropped,
@@ -146,7 +147,11 @@ class _Budget:
 
 
 def _by_turns(
-    messages: list[Message], budget: _Budget, strategy: str, keep_last: int | None
+    messages: list[Message],
+    budget: _Budget,
+    strategy: str,
+    keep_last: int | None,
+    interrupted: Callable[[], bool],
 ) -> tuple[list[Message], list[Dropped], str | None]:
     """Drop whole turns from the front until the rest fits, and put a summary in their place if that is wanted."""
     turns = _turns(messages)
@@ -159,11 +164,9 @@ def _by_turns(
     def first_that_fits(extra: Callable[[list[Message]], int]) -> int | None:
         """Return the least number of turns to drop so that `extra` says there is room, None if all are too few."""
         numbers = range(beyond, len(turns) if turns else 1)
-        low, high = 0, len(numbers)
-        while low < high:  # fewer messages are fewer tokens, so halving finds it
-            middle = (low + high) // 2
-            low, high = (low, middle) if extra(without(numbers[middle])) >= 0 else (middle + 1, high)
-        return numbers[low] if low < len(numbers) else None
+        # Fewer messages are fewer tokens, so halving finds it.
+        place = bisect_left(numbers, True, key=lambda number: extra(without(number)) >= 0)
+        return numbers[place] if place < len(numbers) else None
 
     number = first_that_fits(budget.room)
     if number is None:
@@ -172,7 +175,7 @@ def _by_turns(
     if strategy == "summarise" and number:
         more = first_that_fits(lambda kept: budget.room(_with_summary(kept, "")) - SUMMARY_TOKENS) or len(turns) - 1
         gone = [messages[index] for turn in turns[:more] for index in turn]
-        summary, unread = _summary_that_fits(gone, without(more), budget)
+        summary, unread = _summary_that_fits(gone, without(more), budget, interrupted)
         number = number if summary is None else more
     kept = without(number) if summary is None else _with_summary(without(number), summary)
     reasons = {index: OLDEST for turn in turns[:number] for index in turn}
@@ -194,19 +197,22 @@ def _turns(messages: list[Message]) -> list[list[int]]:
 
 
 def _with_summary(messages: list[Message], summary: str) -> list[Message]:
-    """Return the messages with a summary after the system messages that they begin with."""
-    roles = [message["role"] for message in messages]
-    place = next((index for index, role in enumerate(roles) if role not in ("system", "developer")), len(roles))
-    return [*messages[:place], system(SUMMARY + summary), *messages[place:]]
+    """Return the messages with a summary where the turns it stands for were: before the first turn that is kept."""
+    place = next((turn[0] for turn in _turns(messages)), len(messages))
+    return [*messages[:place], *summary_turn(summary), *messages[place:]]
 
 
-def _summary_that_fits(gone: list[Message], kept: list[Message], budget: _Budget) -> tuple[str | None, int]:
+def _summary_that_fits(
+    gone: list[Message], kept: list[Message], budget: _Budget, interrupted: Callable[[], bool]
+) -> tuple[str | None, int]:
     """Return the model's summary, shortened word by word until it fits (None where there is no room for one).
 
     With it comes how many of the messages, the oldest, were too long to be read for it.
     """
     room = min(SUMMARY_TOKENS, budget.room(_with_summary(kept, "")))
-    text, unread = summarise(gone, max_tokens=room, model=budget.model) if room > 0 else ("", 0)
+    if room <= 0:
+        return None, 0
+    text, unread = summarise(gone, max_completion_tokens=room, interrupted=interrupted, model=budget.model)
     while text and not budget.fits(_with_summary(kept, text)):
         text = text.rpartition(" ")[0]
     return text or None, unread

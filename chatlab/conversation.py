@@ -7,7 +7,8 @@ request because the model keeps nothing. Knows nothing of widgets.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Literal, overload
 
@@ -17,7 +18,7 @@ from chatlab.completions import open_stream
 from chatlab.context import Fitted, Strategy, check_context, fit
 from chatlab.display import count_of, transcript_html, view
 from chatlab.engines import Engine, ReplyStream
-from chatlab.errors import BadRequestError
+from chatlab.errors import BadRequestError, ReplyStoppedError
 from chatlab.files import write_whole
 from chatlab.messages import Message, assistant, role_of, system, user, validate
 from chatlab.model import engine_of
@@ -75,6 +76,7 @@ class Conversation:
         self.keep_last = keep_last
         self.fitted: Fitted | None = None
         self._stream: ReplyStream | None = None
+        self._stopped = threading.Event()
         if system is not None:
             self.system = system
 
@@ -136,8 +138,10 @@ class Conversation:
     def stop(self) -> None:
         """Stop the reply that is being made, if any, within a token; may be called from another thread.
 
-        A streamed reply ends early; a whole one raises `ReplyStoppedError`. What was said stays in the history.
+        A streamed reply ends early; a whole one raises `ReplyStoppedError`. What was said stays in the history. The
+        summary that strategy "summarise" makes before a reply is stopped likewise, and the reply with it.
         """
+        self._stopped.set()
         if self._stream is not None:
             self._stream.close()
 
@@ -214,23 +218,16 @@ class Conversation:
 
     def _reply(self, messages: list[Message], *, stream: bool) -> ChatCompletion | Iterator[ChatCompletionChunk]:
         model = engine_of(self.model)
-        reserve = self.reserve
-        if isinstance(reserve, int):  # else `fit` says what it should be
-            reserve = max(reserve, self.max_completion_tokens or 1)
-        fitted = None
-        if self.token_limit is not None or model.context_length is not None:
-            fitted = fit(
-                messages,
-                self.token_limit,
-                reserve=reserve,
-                strategy=self.strategy,
-                keep_last=self.keep_last,
-                model=model,
-            )
-            model = model.with_context_length(fitted.token_limit)
+        self._stopped = stopped = threading.Event()
+        try:
+            fitted = self._fit(messages, model, interrupted=stopped.is_set)
+        except ReplyStoppedError:
+            if stream:
+                return iter(())
+            raise
         stream_of_chunks = open_stream(
             messages if fitted is None else fitted,
-            model,
+            model if fitted is None else model.with_context_length(fitted.token_limit),
             temperature=self.temperature,
             top_p=self.top_p,
             seed=self.seed,
@@ -242,6 +239,23 @@ class Conversation:
         stream_of_chunks.start()
         chunks = self._remembered(messages, stream_of_chunks)
         return chunks if stream else join_chunks(chunks)
+
+    def _fit(self, messages: list[Message], model: Engine, *, interrupted: Callable[[], bool]) -> Fitted | None:
+        """Return what of the history is sent; None where no limit is known, and all of it is."""
+        if self.token_limit is None and model.context_length is None:
+            return None
+        reserve = self.reserve
+        if isinstance(reserve, int):  # else `fit` says what it should be
+            reserve = max(reserve, self.max_completion_tokens or 1)
+        return fit(
+            messages,
+            self.token_limit,
+            reserve=reserve,
+            strategy=self.strategy,
+            keep_last=self.keep_last,
+            interrupted=interrupted,
+            model=model,
+        )
 
     def _remembered(
         self, messages: list[Message], chunks: Iterable[ChatCompletionChunk]

@@ -70,7 +70,7 @@ STYLE = """
 .chatlab-budget-kept { background: rgba(31, 119, 180, 0.25); }
 .chatlab-budget-reserved { background: repeating-linear-gradient(45deg, transparent 0 5px, rgba(127, 127, 127, 0.35) 5px
   7px); }
-.chatlab-budget-free { border-style: dotted; }
+.chatlab-budget > .chatlab-budget-free { border-right: none; }
 .chatlab-table { border-collapse: collapse; color: inherit; font-size: inherit; }
 .chatlab-table caption { text-align: left; padding-bottom: 4px; white-space: nowrap; }
 .chatlab-table th, .chatlab-table td { text-align: right; padding: 2px 8px; white-space: nowrap; }
@@ -82,14 +82,17 @@ STYLE = """
   border-right: 2px solid rgb(31, 119, 180); }
 .chatlab-value { position: relative; }
 /* The less probable, the stronger the colour and the underline: it reads without colour as well. */
-.chatlab-step { border-radius: 3px; white-space: pre-wrap; text-underline-offset: 3px; position: relative; }
+.chatlab-step { border-radius: 3px; white-space: pre-wrap; text-underline-offset: 3px; }
 .chatlab-step.likely { background: rgba(230, 120, 0, 0.12); text-decoration: underline dotted; }
 .chatlab-step.open { background: rgba(230, 120, 0, 0.26); text-decoration: underline dashed; }
 .chatlab-step.unlikely { background: rgba(230, 120, 0, 0.42); text-decoration: underline solid 2px; }
 .chatlab-step.surprising { background: rgba(230, 120, 0, 0.6); text-decoration: underline double; }
 .chatlab-step.forced { outline: 2px solid; outline-offset: -1px; }
-.chatlab-step:focus-visible::after { content: attr(title); position: absolute; left: 0; top: 1.6em; z-index: 1;
-  width: max-content; max-width: 24em; padding: 4px 8px; border: 1px solid; border-radius: 4px; font-size: 12px;
+/* Below the token's line, but as far left as the reply begins: so it is cut off at no edge. */
+.chatlab-reply { position: relative; }
+.chatlab-step[aria-label]:hover::after, .chatlab-step[aria-label]:focus-visible::after { content: attr(aria-label);
+  display: block; position: absolute; left: 0; z-index: 1; max-width: 100%; box-sizing: border-box; padding: 4px 8px;
+  border: 1px solid; border-radius: 4px; font-size: 12px; white-space: normal;
   color: var(--jp-ui-font-color1, #1b1b1b); background: var(--jp-layout-color1, #fff); }
 .chatlab-plot img { max-width: 100%; background: #fff; }
 </style>

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from types import TracebackType
 from typing import TYPE_CHECKING
 
@@ -66,6 +67,21 @@ class ReplyStream(ABC):
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.close()
+
+    def advance(self) -> ChatCompletionChunk | None:
+        """Do one piece of work and return the next chunk, or None where it gave nothing to say yet.
+
+        Raises `StopIteration` after the last chunk, or once closed.
+        """
+        return next(self)
+
+    def pieces(self) -> Iterator[ChatCompletionChunk | None]:
+        """Yield what each piece of work gives; between two of them one may stop, or do something else."""
+        while True:
+            try:
+                yield self.advance()
+            except StopIteration:
+                return
 
     @abstractmethod
     def whole(self) -> ChatCompletion:

@@ -92,11 +92,11 @@ class Fitted(list[Message]):
         )
 
     def _in_words(self) -> str:
-        summaries = self.summary is not None
-        kept = len(self) - summaries
+        summarised = self.summary is not None
+        kept = len(self) - 2 * summarised  # a summary is a turn: a question and its answer
         total = kept + len(self.dropped)
         return (
-            f"{kept} of {count_of(total, 'message')}{' and a summary' if summaries else ''}; {self.tokens_after} of "
+            f"{kept} of {count_of(total, 'message')}{' and a summary' if summarised else ''}; {self.tokens_after} of "
             f"{self.tokens_before} tokens, {self.reserve} reserved for the reply, {self.free} free, limit "
             f"{self.token_limit}{f'; estimated with {self.estimated_with}' if self.estimated_with else ''}"
         )

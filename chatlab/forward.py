@@ -25,7 +25,7 @@ from chatlab.model import ChatModel, resolve
 from chatlab.templating import render
 from chatlab.tokens import decode, encode
 
-__all__ = ["ForwardPass", "LogitLens", "Prediction", "Stage", "inspect_forward"]
+__all__ = ["Candidate", "ForwardPass", "LogitLens", "Stage", "inspect_forward"]
 
 ATTENTION_BYTES = 1.2e9  # the most memory for attention maps: about 1,050 tokens on the default model
 
@@ -40,7 +40,7 @@ class Stage:
 
 
 @dataclass(frozen=True)
-class Prediction:
+class Candidate:
     """A token that may come next, with its probability (0–1)."""
 
     token_id: int
@@ -58,7 +58,7 @@ class LogitLens:
 
     position: int
     token: str
-    layers: tuple[tuple[Prediction, ...], ...]
+    layers: tuple[tuple[Candidate, ...], ...]
 
     @property
     def title(self) -> str:
@@ -131,14 +131,14 @@ class ForwardPass:
             logits = self.read_out(hidden).float().cpu()  # [layers + 1, vocab_size]
         return LogitLens(position, self.tokens[position], tuple(self._likeliest(each, top) for each in logits))
 
-    def predictions(self, *, top: int = 5) -> tuple[Prediction, ...]:
+    def predictions(self, *, top: int = 5) -> tuple[Candidate, ...]:
         """Return the tokens that the model finds likeliest to come next, the likeliest first."""
         return self._likeliest(self.logits[-1], top)
 
-    def _likeliest(self, logits: Tensor, top: int) -> tuple[Prediction, ...]:
+    def _likeliest(self, logits: Tensor, top: int) -> tuple[Candidate, ...]:
         best = torch.topk(logits.softmax(dim=-1), check_integer("top", top, minimum=1, maximum=len(logits)))
         return tuple(
-            Prediction(token_id, decode([token_id], model=self.model), probability)
+            Candidate(token_id, decode([token_id], model=self.model), probability)
             for token_id, probability in zip(best.indices.tolist(), best.values.tolist(), strict=True)
         )
 

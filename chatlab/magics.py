@@ -15,9 +15,9 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
+from IPython.core.completer import CompletionContext, SimpleCompletion, SimpleMatcherResult, context_matcher
 from IPython.core.error import UsageError
 from IPython.core.interactiveshell import InteractiveShell
 from IPython.core.magic import Magics, cell_magic, line_cell_magic, magics_class, no_var_expand
@@ -234,15 +234,25 @@ def load_ipython_extension(ipython: InteractiveShell) -> None:
     magics = ChatlabMagics(ipython)
     ipython.register_magics(magics)
 
-    def complete(_: InteractiveShell, event: SimpleNamespace) -> list[str]:
-        if event.command.endswith("tokens"):
+    @context_matcher(identifier="chatlab.magics")
+    def complete(context: CompletionContext) -> SimpleMatcherResult:
+        command, *used = context.line_with_cursor.split() or [""]
+        names: list[str] = []
+        if command in ("%chat", "%%chat"):
+            names = [name for name in _option_names(magics.chat) if name not in used or name == context.token]
+        elif command in ("%tokens", "%%tokens"):
             shown = [name for name, value in ipython.user_ns.items() if isinstance(value, (str, list))]
-            return ["--encoding", *(name for name in shown if not name.startswith("_"))]
-        used = event.line.split()
-        return [option for option in _option_names(magics.chat) if option not in used or option == event.symbol]
+            names = ["--encoding", *(name for name in shown if not name.startswith("_"))]
+        fitting = [SimpleCompletion(name, type="option") for name in names if name.startswith(context.token)]
+        # Suppress: else the Python names that Jedi finds come along, and bury these.
+        return SimpleMatcherResult(completions=fitting, suppress=True)
 
-    for command in ("%%chat", "%chat", "%%tokens", "%tokens"):
-        ipython.set_hook("complete_command", complete, str_key=command)
+    others = [
+        each
+        for each in ipython.Completer.custom_matchers
+        if getattr(each, "matcher_identifier", "") != "chatlab.magics"
+    ]
+    ipython.Completer.custom_matchers[:] = [complete, *others]
 
 
 def _option_names(magic: Any) -> list[str]:

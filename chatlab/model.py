@@ -8,6 +8,7 @@ OpenAI's shapes.
 from __future__ import annotations
 
 import copy
+import inspect
 import os
 import re
 import threading
@@ -37,7 +38,7 @@ from chatlab.weights.download import DEFAULT_MODEL, fetch
 from chatlab.weights.home import home
 from chatlab.weights.hub import hub_folder
 
-__all__ = ["ChatModel", "TransformersModel", "engine_of", "load", "resolve"]
+__all__ = ["ChatModel", "TransformersModel", "cache_argument", "engine_of", "load", "resolve"]
 
 
 class ChatModel(Engine):
@@ -125,6 +126,7 @@ class TransformersModel(ChatModel):
             end_token_ids=_end_token_ids(network, tokenizer),
         )
         self.network = network.eval()
+        self._cache_argument = cache_argument(network)
 
     @property
     def vocab_size(self) -> int:
@@ -148,15 +150,15 @@ class TransformersModel(ChatModel):
 
     @torch.inference_mode()
     def _read(self, input_ids: Sequence[int], past_key_values: Any, *, logits_to_keep: int) -> tuple[Tensor, Any]:
-        if past_key_values is None:
-            past_key_values = DynamicCache(config=self.network.config)
-        output = self.network(
-            input_ids=torch.tensor([list(input_ids)], device=self.device),  # [1, n]
-            past_key_values=past_key_values,
-            use_cache=True,
-            logits_to_keep=logits_to_keep,
-        )
-        return output.logits[0].float().cpu(), output.past_key_values  # [logits_to_keep, vocab_size]
+        cache = DynamicCache(config=self.network.config) if past_key_values is None else past_key_values
+        ids = torch.tensor([list(input_ids)], device=self.device)  # [1, n]
+        output = self.network(ids, use_cache=True, logits_to_keep=logits_to_keep, **{self._cache_argument: cache})
+        return output.logits[0].float().cpu(), cache  # [logits_to_keep, vocab_size]
+
+
+def cache_argument(network: PreTrainedModel) -> str:
+    """Return the name of the argument that takes the key-value cache: Transformers 5.24 changed it to `cache`."""
+    return "cache" if "cache" in inspect.signature(network.forward).parameters else "past_key_values"
 
 
 def load(name: str | Path | None = None, *, device: str = "auto", chat_template: str | None = None) -> ChatModel:

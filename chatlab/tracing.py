@@ -160,7 +160,8 @@ class Trace(Sequence[Step]):
             f'<th scope="col">{name}</th>' for name in ["step", "token", "probability", "bits", "likeliest"]
         )
         return view(
-            f'<div><span class="chatlab-role">assistant</span><span class="chatlab-text">{tokens}</span></div>'
+            '<div class="chatlab-reply"><span class="chatlab-role">assistant</span>'
+            f'<span class="chatlab-text">{tokens}</span></div>'
             f'<div class="chatlab-note">How probable the model itself found each token: {legend}. Point at one, '
             "or move to it with the Tab key, to see what else was likely.</div>"
             f'<div class="chatlab-note">{escape(self._summary())}</div>'
@@ -177,7 +178,7 @@ class Trace(Sequence[Step]):
         shown = escape(self._shown(step, name))
         css_class = f"chatlab-step {_band(step.probability)}{' forced' if forced else ''}"
         ending = "\n" * step.token.count("\n")  # a token of a line end shows itself, and ends the line as well
-        return f'<span class="{css_class}" tabindex="0" title="{escape(about)}">{shown}</span>{ending}'
+        return f'<span class="{css_class}" tabindex="0" role="note" aria-label="{escape(about)}">{shown}</span>{ending}'
 
     def _shown(self, step: Step, name: str) -> str:
         """Return the token as it stands in the reply; a broken character as its bytes, the piece that ends it whole."""

@@ -1,5 +1,7 @@
 import json
+import signal
 import threading
+import time
 
 import pytest
 from hypothesis import given
@@ -279,3 +281,35 @@ def test_bad_context_settings_leave_the_history_as_it_was():
     with pytest.raises(BadRequestError, match="reserve must be a whole number"):
         chat("Hi")
     assert chat.messages == [] and chat.fitted is None
+
+
+def long_conversation(**arguments):
+    history = [message for number in range(6) for message in (user(f"Question {number}?"), assistant("Reply. " * 8))]
+    model = ScriptedModel("word " * 19, seconds_per_token=0.05)
+    return Conversation(history, model=model, token_limit=500, strategy="summarise", **arguments)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_stop_ends_the_summary_before_the_reply(stream):
+    chat = long_conversation()
+    before = list(chat.messages)
+    threading.Timer(0.5, chat.stop).start()
+    started = time.monotonic()
+    if stream:
+        assert list(chat("And now?", stream=True)) == []
+    else:
+        with pytest.raises(ReplyStoppedError, match="summary of the conversation was stopped"):
+            chat("And now?")
+    assert time.monotonic() - started < 3, "the whole summary takes 5 seconds"
+    assert chat.messages == before and chat.fitted is None and len(chat.model.prompts) == 1
+
+
+def test_interrupt_ends_the_summary_and_the_next_question_is_answered():
+    chat = long_conversation()
+    threading.Timer(0.5, signal.raise_signal, [signal.SIGINT]).start()
+    with pytest.raises(KeyboardInterrupt):
+        chat("And now?")
+    assert len(chat.messages) == 12
+    chat.model.seconds_per_token = 0
+    chat("And now?")
+    assert len(chat.messages) == 14 and chat.fitted.summary

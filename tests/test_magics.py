@@ -235,7 +235,11 @@ def test_options_complete(shell, magics):
     assert {"--system", "--seed", "--new"} <= completions(shell, "%%chat ")
     assert "--seed" not in completions(shell, "%%chat --seed 1 --se")
     assert "--show" in completions(shell, "%chat --sh")
-    assert completions(shell, "%tokens --enc") == {"--encoding"}
+    assert completions(shell, "%tokens --enc") == {"--encoding"} == completions(shell, "%tokens --")
+    assert all(option.startswith("--") for option in completions(shell, "%%chat --")), "no Python names among them"
+    load_ipython_extension(shell)  # as %reload_ext does
+    assert completions(shell, "%%chat --sys") == {"--system"}
+    assert "--system" not in completions(shell, "%%chat\n--sys")
 
 
 def test_variables_complete_after_tokens(shell, magics):

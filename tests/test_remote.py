@@ -98,6 +98,7 @@ def test_every_option_is_passed_on(server, remote):
         "response_format": {"type": "text"},
         "tools": [],
         "tool_choice": "none",
+        "parallel_tool_calls": True,
     }
     values |= {name: 1 for name in ChatOptions.__annotations__ if name not in values}
     with pytest.warns(UserWarning, match="logprobs"):

@@ -110,13 +110,13 @@ def test_html_escapes_replies_tokens_and_names(payload):
     reply = trace(payload, model=ScriptedModel(payload, name=payload), temperature=0)
     for html in (reply._repr_html_(), *(step._repr_html_() for step in reply)):
         assert not re.search(r"<(script|img|b)\b", html) and payload not in html
-        assert all(re.fullmatch(r'[^"<>]*', title) for title in re.findall(r'title="(.*?)"', html))
+        assert all(re.fullmatch(r'[^"<>]*', label) for label in re.findall(r'aria-label="(.*?)"', html))
 
 
 def test_html_marks_in_words_and_can_be_reached_by_keyboard():
     reply = trace("Hi", model=ScriptedModel("Hey\n"), temperature=0).what_if(1, "X")
     html = reply._repr_html_()
-    assert html.count('tabindex="0"') == len(reply)
+    assert html.count('tabindex="0" role="note" aria-label="step ') == len(reply)
     assert "step 0, H: 100.0 %, sure; entropy 0.00 bits; likeliest: H 100.0 %" in html
     assert "surprising, forced" in html and "<details>" in html and ">assistant</span>" in html
 
