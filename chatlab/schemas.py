@@ -24,6 +24,7 @@ __all__ = ["MAX_SCHEMA_BYTES", "SchemaFault", "json_rule"]
 MAX_SCHEMA_BYTES = 100_000
 MAX_SCHEMA_DEPTH = 64
 MAX_MULTIPLE = 100_000  # a grammar for multiples of n counts up to n: it takes that many states
+MAX_INTEGER = 2**53  # beyond it, what reads the schema rounds
 # As Python's json.dumps writes it. Free white space would let a small model write blanks for ever.
 STYLE = {"key_separator": ": ", "item_separator": ", ", "whitespace_flexible": False}
 STRICT = {"lenient": False, "coerce_one_of": False, "whitespace_pattern": None}
@@ -54,7 +55,7 @@ def json_rule(schema: Mapping[str, Any]) -> str:
         raise SchemaFault(error.message[:300]) from error
     except ValueError as error:  # a $schema that is no address
         raise SchemaFault(f"its $schema is no address ({error})") from error
-    _check_multiples(plain)
+    _check_numbers(plain)
     plain["x-guidance"] = {**STYLE, **STRICT}
     text = json.dumps(plain)
     # Alone first, since the reason is then not wrapped in the grammar's own words.
@@ -90,8 +91,13 @@ def _walk(schema: object) -> Iterator[tuple[int, str, object]]:
             waiting += [(depth + 1, key, each) for each in value]
 
 
-def _check_multiples(schema: dict[str, Any]) -> None:
-    """Refuse steps whose common multiple, which `allOf` may ask for, is too large."""
+def _check_numbers(schema: dict[str, Any]) -> None:
+    """Refuse integers that a grammar would round, and steps whose common multiple (as of `allOf`) is too large."""
+    large = [value for _depth, _key, value in _walk(schema) if isinstance(value, int) and abs(value) > MAX_INTEGER]
+    if large:
+        raise SchemaFault(
+            f"it holds a number of {len(str(large[0]))} digits; integers up to {MAX_INTEGER:,} are allowed"
+        )
     steps = [
         Fraction(str(value))
         for _depth, key, value in _walk(schema)

@@ -218,6 +218,8 @@ ROWS: list[tuple[str, Any, int, str | None, str | None]] = [
     ("a schema of a bad draft", schema({"$schema": "http://["}), 400, "response_format", "invalid_value"),
     ("a schema of half a character", schema({"enum": ["\ud800"]}), 400, "response_format", "invalid_value"),
     ("a schema without an end", schema({"$ref": "#"}), 400, "response_format", "invalid_value"),
+    ("a schema of huge numbers", schema({"minimum": 10**300}), 400, "response_format", "invalid_value"),
+    ("a schema of giant numbers", schema({"minimum": 10**400}), 400, "response_format", "invalid_value"),
     ("a schema too deep", schema(nested(100)), 400, "response_format", "invalid_value"),
     ("a schema far too deep", schema(nested(400)), 400, "response_format", "invalid_value"),
     ("a schema too long", schema({"enum": ["x" * 200_000]}), 400, "response_format", "invalid_value"),
