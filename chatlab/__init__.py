@@ -21,7 +21,7 @@ _HOME = {
     "APITimeoutError": "errors",
     "AuthenticationError": "errors",
     "BadRequestError": "errors",
-    "ChatModel": "model",
+    "ChatModel": "chat_model",
     "ChatTemplateError": "errors",
     "ChatlabError": "errors",
     "ContextLengthError": "errors",
@@ -111,6 +111,7 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
+    from chatlab.chat_model import ChatModel
     from chatlab.completions import chat_completions
     from chatlab.context import fit
     from chatlab.conversation import Conversation
@@ -134,7 +135,7 @@ if TYPE_CHECKING:
     from chatlab.kv_cache import kv_cache_size, kv_cache_table
     from chatlab.linting import lint
     from chatlab.messages import assistant, developer, system, user, validate
-    from chatlab.model import ChatModel, load
+    from chatlab.model import load
     from chatlab.prediction import next_token, temperature_family
     from chatlab.prices import Prices, cost
     from chatlab.remote import RemoteModel, connect

@@ -16,8 +16,9 @@ import torch
 from torch import Tensor, nn
 from transformers import DynamicCache, PreTrainedModel
 
+from chatlab.chat_model import ChatModel
 from chatlab.errors import ChatlabError
-from chatlab.model import ChatModel, TransformersModel, cache_argument
+from chatlab.transformers_model import cache_argument
 
 __all__ = ["Dissection", "dissect", "network_of"]
 
@@ -50,12 +51,13 @@ def network_of(model: ChatModel) -> PreTrainedModel:
     chatlab.errors.ChatlabError: parrot is a ScriptedModel, which has no network to look into. Give a model that \
 Transformers runs, or none for the default one.
     """
-    if not isinstance(model, TransformersModel):
+    network: PreTrainedModel | None = getattr(model, "network", None)
+    if network is None:
         raise ChatlabError(
             f"{model.name} is a {type(model).__name__}, which has no network to look into. Give a model that "
             "Transformers runs, or none for the default one."
         )
-    return model.network
+    return network
 
 
 def dissect(network: PreTrainedModel, input_ids: Sequence[int]) -> Dissection:

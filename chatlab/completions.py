@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 
 from openai.types.chat import ChatCompletion
 
+from chatlab.chat_model import ChatModel
 from chatlab.engines import Engine, ReplyStream
 from chatlab.messages import Message
-from chatlab.model import ChatModel, resolve
+from chatlab.model import resolve
 from chatlab.remote import RemoteModel
 from chatlab.requests import ChatOptions, check_request
 from chatlab.streaming import ChatCompletionStream

@@ -21,8 +21,8 @@ from llguidance import LLMatcher, LLParserLimits, LLTokenizer
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
+from chatlab.chat_model import ChatModel
 from chatlab.errors import BadRequestError
-from chatlab.model import ChatModel
 from chatlab.sampling import MASKED
 
 __all__ = ["Constraint", "grammar_fault", "single_token"]

@@ -18,8 +18,9 @@ import tiktoken
 from tiktoken.model import encoding_name_for_model
 
 from chatlab.byte_pairs import encoding_of
+from chatlab.chat_model import ChatModel
 from chatlab.errors import BadRequestError, ModelFilesError, ModelNotFoundError
-from chatlab.model import ChatModel, resolve
+from chatlab.model import resolve
 
 __all__ = ["encoding", "vocabulary"]
 

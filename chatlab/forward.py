@@ -16,12 +16,13 @@ import torch
 from torch import Tensor, nn
 
 from chatlab.anatomy import Dissection, dissect, network_of
+from chatlab.chat_model import ChatModel
 from chatlab.checks import check_integer
 from chatlab.display import count_of, escape, table_html, table_text, view
 from chatlab.errors import BadRequestError
-from chatlab.generation import check_room
 from chatlab.messages import Message
-from chatlab.model import ChatModel, resolve
+from chatlab.model import resolve
+from chatlab.reading import check_room
 from chatlab.templating import render
 from chatlab.tokens import decode, encode
 

@@ -9,92 +9,26 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor
 
+from chatlab.chat_model import ChatModel
 from chatlab.checks import check_integer, check_stop
 from chatlab.constraints import Constraint
-from chatlab.errors import BadRequestError, ContextLengthError
+from chatlab.errors import BadRequestError
 from chatlab.messages import Message
-from chatlab.model import ChatModel, resolve
+from chatlab.model import resolve
+from chatlab.reading import Prefill, Reading, Work, check_room, drive, prefill
 from chatlab.sampling import SamplingParams, entropy, process_logits, sample
 from chatlab.steps import Step, token_name
+from chatlab.stop_strings import StopStrings
 from chatlab.templating import render
 from chatlab.tokens import Detokenizer, decode, encode
 
-__all__ = [
-    "Prefill",
-    "StopStrings",
-    "check_bias",
-    "check_room",
-    "generate",
-    "generate_steps",
-    "prefill",
-    "prefill_chunks",
-    "read_prompt",
-]
-
-PREFILL_CHUNK = 256  # tokens read at a time: between two chunks a long prompt can be interrupted
-
-
-@dataclass
-class Prefill:
-    """A prompt that the model has read: its ids, the logits [vocab_size] after it, and the cache to go on from."""
-
-    input_ids: list[int]
-    logits: Tensor
-    past_key_values: Any
-
-
-class StopStrings:
-    """Find the first stop string in a text that arrives piece by piece, and never let a part of one through.
-
-    Once `found`, `rest` is what came after it in the piece that completed it.
-
-    >>> stop = StopStrings(["END"])
-    >>> [stop.push("The E"), stop.push("N"), stop.push("ergy EN"), stop.push("D and more")]
-    ['The ', '', 'ENergy ', '']
-    >>> stop.found
-    True
-    """
-
-    def __init__(self, strings: Sequence[str]) -> None:
-        self.strings = [string for string in strings if string]
-        self.found = False
-        self.rest = ""
-        self._held = ""
-
-    def push(self, text: str) -> str:
-        """Take the next piece and return the text that is certain not to belong to a stop string."""
-        if self.found:
-            return ""
-        held = self._held + text
-        starts = {string: held.find(string) for string in self.strings if string in held}
-        if starts:
-            # Of several, the one complete first: so the result does not depend on how the text was cut into pieces.
-            first = min(starts, key=lambda string: (starts[string] + len(string), starts[string]))
-            self.found, self._held, self.rest = True, "", held[starts[first] + len(first) :]
-            return held[: starts[first]]
-        keep = max((_overlap(held, string) for string in self.strings), default=0)
-        self._held = held[len(held) - keep :]
-        return held[: len(held) - keep]
-
-    def flush(self) -> str:
-        """Return what was held back, now that no more text comes."""
-        held, self._held = self._held, ""
-        return held
-
-
-def _overlap(text: str, string: str) -> int:
-    """Return the length of the longest end of the text that begins the string."""
-    return next(
-        (length for length in range(min(len(text), len(string) - 1), 0, -1) if string.startswith(text[-length:])),
-        0,
-    )
+__all__ = ["check_bias", "generate", "generate_steps", "make_steps", "read_prompt"]
 
 
 def generate(
@@ -175,40 +109,6 @@ def check_bias(model: ChatModel, params: SamplingParams) -> None:
         )
 
 
-def check_room(model: ChatModel, prompt_tokens: int, reply_tokens: int = 1) -> None:
-    """Raise `ContextLengthError` unless prompt and reply fit into the model's context together."""
-    if prompt_tokens == 0:
-        raise BadRequestError("The prompt is empty: there is nothing to go on from.", param="messages")
-    needed = prompt_tokens + reply_tokens
-    if needed > model.context_length:
-        raise ContextLengthError(
-            f"{model.name} can hold {model.context_length} tokens, but this request needs {needed}: {prompt_tokens} in "
-            f"the messages and {reply_tokens} for the reply. Shorten the messages, drop the oldest, or ask for a "
-            "shorter reply.",
-            param="messages",
-        )
-
-
-def prefill(model: ChatModel, input_ids: list[int]) -> Prefill:
-    """Let the model read the whole prompt. Raises `ContextLengthError` when it leaves no room for a reply."""
-    *_, read = prefill_chunks(model, input_ids)
-    return read
-
-
-def prefill_chunks(model: ChatModel, input_ids: list[int]) -> Iterator[Prefill]:
-    """Let the model read the prompt chunk by chunk, and yield after each what has been read so far.
-
-    Between two chunks the caller may stop, or do something else. Raises `ContextLengthError` when the prompt leaves no
-    room for a reply.
-    """
-    check_room(model, len(input_ids))
-    past_key_values = None
-    for start in range(0, len(input_ids), PREFILL_CHUNK):
-        end = start + PREFILL_CHUNK
-        logits, past_key_values = model.next_token_logits(input_ids[start:end], past_key_values)
-        yield Prefill(input_ids[:end], logits, past_key_values)
-
-
 def generate_steps(
     model: ChatModel,
     read: Prefill,
@@ -225,6 +125,35 @@ def generate_steps(
 
     The reply begins with the `forced` token ids, whatever the dice say, which are thrown all the same. A `constraint`
     keeps the reply to its grammar; probabilities stay the model's own, as if there were none.
+    """
+    work = make_steps(
+        model,
+        read,
+        params=params,
+        max_tokens=max_tokens,
+        stop=stop,
+        seed=seed,
+        top_logprobs=top_logprobs,
+        forced=forced,
+        constraint=constraint,
+    )
+    return drive(model, work)
+
+
+def make_steps(
+    model: ChatModel,
+    read: Prefill,
+    *,
+    params: SamplingParams,
+    max_tokens: int | None = None,
+    stop: Sequence[str] = (),
+    seed: int | None = None,
+    top_logprobs: int = 0,
+    forced: Sequence[int] = (),
+    constraint: Constraint | None = None,
+) -> Work[Step]:
+    """Make the steps of one reply as `generate_steps` does, as work that someone else drives.
+
     The loop that everything else stands on: logits → settings → one token → text → the logits after it.
     """
     room = model.context_length - len(read.input_ids)
@@ -232,54 +161,64 @@ def generate_steps(
     dice = random.Random(seed if seed is None else seed % 2**64)  # Random(-1) would be Random(1)
     detokenizer, stop_strings = Detokenizer(model.tokenizer), StopStrings(stop)
     logits, past_key_values = read.logits, read.past_key_values
-    reply_ids: list[int] = []
+    reply_ids: list[int] = []  # those that the model has read too
     offset = 0
     started = time.perf_counter()
-    for number in range(1, limit + 1):
-        scores = process_logits(
-            logits,
-            params,
-            prompt_ids=read.input_ids,
-            reply_ids=reply_ids,
-            constraint=constraint.apply if constraint else None,
-        )
-        token_id = sample(scores, temperature=params.temperature, random_number=dice.random())
-        if number <= len(forced):
-            token_id = forced[number - 1]
-        if constraint:
-            constraint.accept(token_id)
-        probabilities = torch.softmax(logits, dim=-1)  # [vocab_size], the model's own
-        alternatives = _likeliest(probabilities, top_logprobs)
-        ended = token_id in model.end_token_ids
-        piece = detokenizer.flush() if ended else detokenizer.decode(token_id)
-        if number == limit and not ended:
-            piece += detokenizer.flush()
-        text = stop_strings.push(piece)
-        finish_reason: Literal["stop", "length"] | None = None
-        if ended or stop_strings.found:
-            finish_reason = "stop"
-        elif number == limit:
-            finish_reason = "length"
-        if finish_reason:
-            text += stop_strings.flush()
-        yield Step(
-            token_id,
-            decode([token_id], model=model),
-            text,
-            offset,
-            float(probabilities[token_id]),
-            alternatives,
-            entropy(probabilities),
-            tuple(token_name(each, model=model) for each in alternatives),
-            time.perf_counter() - started,
-            finish_reason,
-        )
-        if finish_reason:
-            return
-        offset += len(piece)
-        started = time.perf_counter()
-        reply_ids.append(token_id)
-        logits, past_key_values = model.next_token_logits([token_id], past_key_values)
+    try:
+        for number in range(1, limit + 1):
+            scores = process_logits(
+                logits,
+                params,
+                prompt_ids=read.input_ids,
+                reply_ids=reply_ids,
+                constraint=constraint.apply if constraint else None,
+            )
+            token_id = sample(scores, temperature=params.temperature, random_number=dice.random())
+            if number <= len(forced):
+                token_id = forced[number - 1]
+            if constraint:
+                constraint.accept(token_id)
+            probabilities = torch.softmax(logits, dim=-1)  # [vocab_size], the model's own
+            alternatives = _likeliest(probabilities, top_logprobs)
+            ended = token_id in model.end_token_ids
+            piece = detokenizer.flush() if ended else detokenizer.decode(token_id)
+            if number == limit and not ended:
+                piece += detokenizer.flush()
+            text = stop_strings.push(piece)
+            finish_reason: Literal["stop", "length"] | None = None
+            if ended or stop_strings.found:
+                finish_reason = "stop"
+            elif number == limit:
+                finish_reason = "length"
+            if finish_reason:
+                text += stop_strings.flush()
+            yield Step(
+                token_id,
+                decode([token_id], model=model),
+                text,
+                offset,
+                float(probabilities[token_id]),
+                alternatives,
+                entropy(probabilities),
+                tuple(token_name(each, model=model) for each in alternatives),
+                time.perf_counter() - started,
+                finish_reason,
+            )
+            if finish_reason:
+                return
+            offset += len(piece)
+            started = time.perf_counter()
+            [(logits, past_key_values)] = yield Reading([([token_id], past_key_values)])
+            reply_ids.append(token_id)
+    finally:  # however the reply ended, the next turn of the conversation begins with what has been read
+        if model.prefixes is not None:
+            model.prefixes.keep(
+                [*read.input_ids, *reply_ids],
+                past_key_values,
+                prompt_length=len(read.input_ids),
+                logits=read.logits,
+                size=model.cache_bytes(past_key_values),
+            )
 
 
 def _likeliest(probabilities: Tensor, number: int) -> dict[int, float]:

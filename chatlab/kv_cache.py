@@ -13,9 +13,10 @@ from pathlib import Path
 from transformers import DynamicCache, PreTrainedModel
 
 from chatlab.anatomy import network_of
+from chatlab.chat_model import ChatModel
 from chatlab.checks import check_integer
 from chatlab.display import count_of, escape, table_html, table_text, view
-from chatlab.model import ChatModel, resolve
+from chatlab.model import resolve
 
 __all__ = ["KVCacheTable", "kv_cache_size", "kv_cache_table", "readable_bytes"]
 

@@ -14,12 +14,13 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from chatlab.chat_model import ChatModel
 from chatlab.checks import check_integer
 from chatlab.display import count_of
 from chatlab.errors import BadRequestError, ChatlabError
 from chatlab.findings import Finding, Findings
 from chatlab.messages import system, user, validate
-from chatlab.model import ChatModel, resolve
+from chatlab.model import resolve
 from chatlab.readings import Reading, read, read_whole, replaced
 from chatlab.spans import any_of
 from chatlab.templating import render

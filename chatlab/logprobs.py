@@ -11,7 +11,7 @@ from typing import Any
 
 from openai.types.chat.chat_completion_token_logprob import ChatCompletionTokenLogprob, TopLogprob
 
-from chatlab.model import ChatModel
+from chatlab.chat_model import ChatModel
 from chatlab.steps import Step
 from chatlab.tokens import decode, token_bytes
 

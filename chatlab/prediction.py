@@ -15,12 +15,14 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from chatlab.chat_model import ChatModel
 from chatlab.checks import check_integer
 from chatlab.display import count_of, escape, view, visible
 from chatlab.errors import BadRequestError
-from chatlab.generation import check_bias, check_room, prefill, read_prompt
+from chatlab.generation import check_bias, read_prompt
 from chatlab.messages import Message
-from chatlab.model import ChatModel, resolve
+from chatlab.model import resolve
+from chatlab.reading import check_room, prefill
 from chatlab.sampling import SamplingParams, entropy, sampling_steps
 from chatlab.steps import percent, token_name
 from chatlab.tokens import encode

@@ -14,12 +14,13 @@ from urllib.parse import urlsplit
 
 import openai
 
+from chatlab.chat_model import ChatModel
 from chatlab.checks import check_integer, kind_of
 from chatlab.encodings import encoding as encoding_named
 from chatlab.engines import Engine
 from chatlab.errors import BadRequestError, ModelNotFoundError
 from chatlab.messages import Message
-from chatlab.model import ChatModel, resolve
+from chatlab.model import resolve
 from chatlab.remote_answers import EXTRAS, no_completion, raise_plainly
 from chatlab.remote_stream import RemoteStream, close_with, url_of, wait_for
 from chatlab.requests import ChatOptions

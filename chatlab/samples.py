@@ -11,12 +11,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from chatlab.chat_model import ChatModel
 from chatlab.checks import check_integer
 from chatlab.display import escape, view
 from chatlab.errors import BadRequestError
-from chatlab.generation import Prefill, generate_steps, prefill, read_prompt
+from chatlab.generation import generate_steps, read_prompt
 from chatlab.messages import Message
-from chatlab.model import ChatModel, resolve
+from chatlab.model import resolve
+from chatlab.reading import Prefill, prefill
 from chatlab.sampling import SamplingParams
 
 if TYPE_CHECKING:

@@ -12,12 +12,14 @@ from pathlib import Path
 
 import torch
 
+from chatlab.chat_model import ChatModel
 from chatlab.checks import kind_of
 from chatlab.display import count_of
 from chatlab.errors import BadRequestError
-from chatlab.generation import PREFILL_CHUNK, check_room, read_prompt
+from chatlab.generation import read_prompt
 from chatlab.messages import Message
-from chatlab.model import ChatModel, resolve
+from chatlab.model import resolve
+from chatlab.reading import PREFILL_CHUNK, check_room
 from chatlab.tokens import encode
 
 __all__ = ["perplexity"]

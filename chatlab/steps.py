@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+from chatlab.chat_model import ChatModel
 from chatlab.display import escape, view, visible
-from chatlab.model import ChatModel
 from chatlab.tokens import decode, token_bytes
 
 __all__ = ["Step", "percent", "token_name"]

@@ -11,45 +11,33 @@ import threading
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeAlias
+from typing import Any
 
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
 from openai.types.chat.chat_completion import Choice as WholeChoice
 from openai.types.chat.chat_completion import ChoiceLogprobs as WholeLogprobs
-from openai.types.chat.chat_completion_chunk import Choice, ChoiceDelta, ChoiceDeltaToolCall, ChoiceLogprobs
+from openai.types.chat.chat_completion_chunk import Choice as ChunkChoice
+from openai.types.chat.chat_completion_chunk import ChoiceDelta, ChoiceLogprobs
 from openai.types.chat.chat_completion_message import ChatCompletionMessage
 from openai.types.chat.chat_completion_message_function_tool_call import ChatCompletionMessageFunctionToolCall, Function
 from openai.types.chat.chat_completion_token_logprob import ChatCompletionTokenLogprob
 from openai.types.completion_usage import CompletionUsage, PromptTokensDetails
 
+from chatlab.chat_model import ChatModel
+from chatlab.choices import Choice, FinishReason, Part
 from chatlab.constraints import Constraint
 from chatlab.engines import ReplyStream
 from chatlab.errors import ReplyStoppedError
-from chatlab.generation import Prefill, check_bias, check_room, generate_steps, prefill_chunks
-from chatlab.logprobs import token_logprob
-from chatlab.model import ChatModel
+from chatlab.generation import check_bias
+from chatlab.reading import Reading, Results, Work, check_room, drive, next_item, read_prompt_in_chunks
 from chatlab.requests import ChatRequest
-from chatlab.steps import Step
 from chatlab.templating import render
 from chatlab.tokens import encode
-from chatlab.tool_calls import CallReader
 from chatlab.tools import check_support, reply_grammar
 
 __all__ = ["ChatCompletionStream", "join_chunks"]
 
 CHOICES_SIDE_BY_SIDE = 8  # each has a key-value cache of its own, so more of them wait until one is complete
-
-FinishReason: TypeAlias = Literal["stop", "length", "tool_calls", "content_filter", "function_call"]
-
-
-@dataclass
-class _Part:
-    """What one token adds to a choice; `logprobs` is None where none are wanted."""
-
-    text: str
-    calls: list[ChoiceDeltaToolCall]
-    logprobs: list[ChatCompletionTokenLogprob] | None
-    finish_reason: FinishReason | None
 
 
 class ChatCompletionStream(ReplyStream):
@@ -73,6 +61,7 @@ class ChatCompletionStream(ReplyStream):
         self._grammar = reply_grammar(request.tools, request.reply_rule, model=model)
         self._constraint()  # now, so that what cannot be held is refused before the reply starts
         self.tokens_read = 0
+        self.cached_tokens = 0
         self.completion_tokens = 0
         self._closed = threading.Event()
         self._head: dict[str, Any] = {
@@ -81,7 +70,8 @@ class ChatCompletionStream(ReplyStream):
             "model": model.name,
             "object": "chat.completion.chunk",
         }
-        self._chunks = self._generate()
+        self.work = self._make_chunks()
+        self._chunks = drive(model, self.work)
 
     def __next__(self) -> ChatCompletionChunk:
         while (chunk := self.advance()) is None:
@@ -99,8 +89,8 @@ class ChatCompletionStream(ReplyStream):
     def advance(self) -> ChatCompletionChunk | None:
         """Do one piece of work: read a piece of the prompt, or make one token of one choice.
 
-        Returns the next chunk, or None where the work gave nothing to say yet. So several replies can be made side by
-        side in one thread, in turns. Raises `StopIteration` after the last chunk, or once closed.
+        Returns the next chunk, or None where the work gave nothing to say yet. Raises `StopIteration` after the last
+        chunk, or once closed. Whoever makes several replies at once drives their `work` instead.
         """
         return next(self._chunks)
 
@@ -112,71 +102,47 @@ class ChatCompletionStream(ReplyStream):
         """Stop making the reply."""
         self._closed.set()
 
-    def _generate(self) -> Iterator[ChatCompletionChunk | None]:
+    def _make_chunks(self) -> Work[ChatCompletionChunk | None]:
         for index in range(self.request.n):
             yield self._chunk(index, ChoiceDelta(role="assistant", content=""))
-        for read in prefill_chunks(self.model, self._input_ids):
-            self.tokens_read = len(read.input_ids)
+        prompt = read_prompt_in_chunks(self.model, self._input_ids)
+        results: Results | None = None
+        while (item := next_item(prompt, results)) is not None:
+            results = None
+            if isinstance(item, Reading):
+                results = yield item
+                continue
+            read = item
+            self.tokens_read, self.cached_tokens = len(read.input_ids), read.cached_tokens
             yield None
             if self._closed.is_set():
                 return
         waiting = list(range(self.request.n))
-        replies: dict[int, Iterator[_Part]] = {}
-        while waiting or replies:
-            while waiting and len(replies) < CHOICES_SIDE_BY_SIDE:
+        choices: dict[int, Choice] = {}
+        while waiting or choices:
+            while waiting and len(choices) < CHOICES_SIDE_BY_SIDE:
                 index = waiting.pop(0)
-                replies[index] = self._reply(index, read)
-            for index in list(replies):
+                choices[index] = Choice(index, self.request, self.model, read, self._constraint())
+            for index, choice in list(choices.items()):
                 if self._closed.is_set():
                     return
-                part = next(replies[index])
+                part = choice.next_part()
                 self.completion_tokens += 1
                 yield from self._part_chunks(index, part)
                 if part.finish_reason:
-                    del replies[index]
+                    del choices[index]
+            if choices:
+                results = yield Reading([choice.text for choice in choices.values()])
+                for choice, result in zip(choices.values(), results, strict=True):
+                    choice.go_on(result)
         if self.request.include_usage:
             usage = CompletionUsage(
                 prompt_tokens=len(self._input_ids),
                 completion_tokens=self.completion_tokens,
                 total_tokens=len(self._input_ids) + self.completion_tokens,
-                prompt_tokens_details=PromptTokensDetails(cached_tokens=0),
+                prompt_tokens_details=PromptTokensDetails(cached_tokens=self.cached_tokens),
             )
             yield ChatCompletionChunk(choices=[], usage=usage, **self._head)
-
-    def _reply(self, index: int, read: Prefill) -> Iterator[_Part]:
-        """Yield what each step of one choice adds: text, calls, and the logprobs of the tokens whose text it shows."""
-        last = index == self.request.n - 1
-        cache = read.past_key_values if last else self.model.fork(read.past_key_values)
-        steps = generate_steps(
-            self.model,
-            Prefill(read.input_ids, read.logits, cache),
-            params=self.request.sampling,
-            max_tokens=self.request.max_tokens,
-            stop=self.request.stop,
-            seed=None if self.request.seed is None else self.request.seed + index,
-            top_logprobs=self.request.top_logprobs or 0,
-            constraint=self._constraint(),
-        )
-        tools = self.request.tools
-        reader = CallReader() if tools and tools.choice != "none" else None
-        waiting: list[Step] = []
-        shown = 0
-        for step in steps:
-            text, calls = (step.text, []) if reader is None else reader.push(step.text, last=bool(step.finish_reason))
-            called = reader is not None and reader.called
-            reason: FinishReason | None = step.finish_reason
-            if reader is not None and reader.complete and reason == "stop":
-                reason = "tool_calls"
-            part = _Part(text, calls, None, reason)
-            if self.request.top_logprobs is not None:
-                shown += len(text)
-                if step.token_id not in self.model.end_token_ids:
-                    waiting.append(step)
-                flush = reason == "length" and not called  # a call's tokens are no part of the content
-                ready = [each for each in waiting if each.offset < shown or flush]
-                waiting = waiting[len(ready) :]
-                part.logprobs = [token_logprob(each, model=self.model) for each in ready]
-            yield part
 
     def _constraint(self) -> Constraint | None:
         """Return what holds one choice to the grammar of its reply."""
@@ -185,7 +151,7 @@ class ChatCompletionStream(ReplyStream):
         param = "tools" if self.request.tools else "response_format"
         return Constraint(self._grammar, self.model, param=param)
 
-    def _part_chunks(self, index: int, part: _Part) -> Iterator[ChatCompletionChunk | None]:
+    def _part_chunks(self, index: int, part: Part) -> Iterator[ChatCompletionChunk | None]:
         if part.text or part.logprobs:
             content = ChoiceLogprobs(content=part.logprobs) if part.logprobs is not None else None
             yield self._chunk(index, ChoiceDelta(content=part.text), logprobs=content)
@@ -204,7 +170,7 @@ class ChatCompletionStream(ReplyStream):
         logprobs: ChoiceLogprobs | None = None,
         finish_reason: FinishReason | None = None,
     ) -> ChatCompletionChunk:
-        choice = Choice(index=index, delta=delta, logprobs=logprobs, finish_reason=finish_reason)
+        choice = ChunkChoice(index=index, delta=delta, logprobs=logprobs, finish_reason=finish_reason)
         # "usage": null stands on every chunk when usage was asked for, and is absent when it was not.
         usage: dict[str, Any] = {"usage": None} if self.request.include_usage else {}
         return ChatCompletionChunk(choices=[choice], **usage, **self._head)
@@ -219,7 +185,7 @@ class _Joined:
     logprobs: list[ChatCompletionTokenLogprob] = field(default_factory=list)
     finish_reason: FinishReason | None = None
 
-    def add(self, choice: Choice) -> None:
+    def add(self, choice: ChunkChoice) -> None:
         self.text += choice.delta.content or ""
         for item in choice.delta.tool_calls or ():
             empty = ChatCompletionMessageFunctionToolCall(

@@ -17,10 +17,11 @@ from typing import Any
 
 import jinja2
 
+from chatlab.chat_model import ChatModel
 from chatlab.display import view
 from chatlab.errors import BadRequestError, ChatTemplateError
 from chatlab.messages import Message, validate
-from chatlab.model import ChatModel, resolve
+from chatlab.model import resolve
 from chatlab.promptview import Part, parts, prompt_html, prompt_text
 from chatlab.spans import Span, cover, find_spans, private_characters
 from chatlab.tool_messages import with_arguments_read

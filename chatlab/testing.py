@@ -16,7 +16,7 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 from transformers.convert_slow_tokenizer import bytes_to_unicode
 
-from chatlab.model import ChatModel
+from chatlab.chat_model import ChatModel
 
 __all__ = ["CHATML", "ScriptedModel", "byte_tokenizer"]
 

@@ -13,11 +13,12 @@ from typing import TypeAlias
 
 import tiktoken
 
+from chatlab.chat_model import ChatModel
 from chatlab.detokenizer import Detokenizer, token_bytes
 from chatlab.encodings import vocabulary
 from chatlab.errors import BadRequestError
 from chatlab.messages import Message, validate
-from chatlab.model import ChatModel, resolve
+from chatlab.model import resolve
 from chatlab.templating import Prompt, render
 from chatlab.token_table import Token, TokenTable
 

@@ -12,7 +12,7 @@ import secrets
 
 from openai.types.chat.chat_completion_chunk import ChoiceDeltaToolCall, ChoiceDeltaToolCallFunction
 
-from chatlab.generation import StopStrings
+from chatlab.stop_strings import StopStrings
 from chatlab.tools import CALL_END, CALL_START
 
 __all__ = ["CallReader"]

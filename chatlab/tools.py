@@ -13,11 +13,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from chatlab.chat_model import ChatModel
 from chatlab.checks import check_flag, kind_of
 from chatlab.constraints import single_token
 from chatlab.errors import BadRequestError, ChatlabError
 from chatlab.messages import Message
-from chatlab.model import ChatModel
 from chatlab.response_formats import NAME
 from chatlab.schemas import MAX_SCHEMA_BYTES, SchemaFault, json_rule
 from chatlab.templating import render

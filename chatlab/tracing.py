@@ -14,12 +14,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, overload
 
+from chatlab.chat_model import ChatModel
 from chatlab.checks import check_integer, check_stop
 from chatlab.display import count_of, escape, view
 from chatlab.errors import BadRequestError
-from chatlab.generation import check_bias, generate_steps, prefill, read_prompt
+from chatlab.generation import check_bias, generate_steps, read_prompt
 from chatlab.messages import Message
-from chatlab.model import ChatModel, resolve
+from chatlab.model import resolve
+from chatlab.reading import prefill
 from chatlab.sampling import SamplingParams
 from chatlab.steps import Step, percent, token_name
 from chatlab.tokens import encode

@@ -18,8 +18,9 @@ from transformers import (
 )
 
 import chatlab
-from chatlab.model import ChatModel, TransformersModel
+from chatlab.chat_model import ChatModel
 from chatlab.testing import byte_tokenizer
+from chatlab.transformers_model import TransformersModel
 
 # A shell that starts the tests in the background makes them ignore Ctrl-C, and so every process they start.
 signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -16,10 +16,10 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from chatlab import BadRequestError, chat_completions, user
 from chatlab.constraints import Constraint
-from chatlab.model import TransformersModel
 from chatlab.schemas import json_rule
 from chatlab.streaming import join_chunks
 from chatlab.testing import ScriptedModel, byte_tokenizer
+from chatlab.transformers_model import TransformersModel
 
 HELLO = [user("Hello!")]
 PERSON = {

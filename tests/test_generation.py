@@ -4,9 +4,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chatlab.errors import BadRequestError, ContextLengthError
-from chatlab.generation import PREFILL_CHUNK, StopStrings, generate, generate_steps, prefill, prefill_chunks
+from chatlab.generation import generate, generate_steps
 from chatlab.messages import system, user
+from chatlab.reading import PREFILL_CHUNK, prefill, prefill_chunks
 from chatlab.sampling import SamplingParams
+from chatlab.stop_strings import StopStrings
 from chatlab.templating import render
 from chatlab.testing import ScriptedModel
 from chatlab.tokens import encode

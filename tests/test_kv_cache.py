@@ -8,8 +8,8 @@ from transformers import DynamicCache, MistralConfig, MistralForCausalLM
 
 from chatlab import BadRequestError, ChatlabError
 from chatlab.kv_cache import kv_cache_size, kv_cache_table, readable_bytes
-from chatlab.model import TransformersModel
 from chatlab.testing import ScriptedModel, byte_tokenizer
+from chatlab.transformers_model import TransformersModel
 
 
 def real_size(model, tokens):

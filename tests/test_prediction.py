@@ -6,9 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chatlab.errors import BadRequestError, ContextLengthError
-from chatlab.generation import prefill
 from chatlab.messages import user
 from chatlab.prediction import next_token, temperature_family
+from chatlab.reading import prefill
 from chatlab.sampling import SamplingParams, entropy, process_logits, sampling_steps
 from chatlab.templating import render
 from chatlab.testing import ScriptedModel

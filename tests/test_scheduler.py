@@ -10,7 +10,7 @@ import pytest
 
 from chatlab import chat_completions, user
 from chatlab.errors import RateLimitError, ServerStoppingError
-from chatlab.generation import PREFILL_CHUNK
+from chatlab.reading import PREFILL_CHUNK
 from chatlab.server.scheduler import Progress, Scheduler
 from chatlab.testing import ScriptedModel
 

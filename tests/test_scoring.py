@@ -2,8 +2,8 @@ import pytest
 import torch
 
 from chatlab.errors import BadRequestError, ContextLengthError
-from chatlab.generation import PREFILL_CHUNK
 from chatlab.messages import user
+from chatlab.reading import PREFILL_CHUNK
 from chatlab.scoring import perplexity
 from chatlab.templating import render
 from chatlab.testing import ScriptedModel

@@ -19,7 +19,7 @@ from openai.types.chat import ChatCompletionChunk
 
 import chatlab
 from chatlab.errors import BadRequestError, ServerStartError
-from chatlab.generation import PREFILL_CHUNK
+from chatlab.reading import PREFILL_CHUNK
 from chatlab.server import ServerSettings, serve
 from chatlab.testing import ScriptedModel
 

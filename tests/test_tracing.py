@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chatlab.errors import BadRequestError
-from chatlab.generation import generate, generate_steps, prefill
+from chatlab.generation import generate, generate_steps
+from chatlab.reading import prefill
 from chatlab.sampling import SamplingParams, entropy
 from chatlab.testing import ScriptedModel
 from chatlab.tracing import trace

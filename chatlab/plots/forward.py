@@ -19,12 +19,13 @@ from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 
 from chatlab.anatomy import network_of
+from chatlab.chat_model import ChatModel
 from chatlab.checks import check_integer
 from chatlab.display import count_of
 from chatlab.errors import BadRequestError
 from chatlab.forward import ForwardPass
 from chatlab.kv_cache import kv_cache_size, readable_bytes
-from chatlab.model import ChatModel, resolve
+from chatlab.model import resolve
 from chatlab.plots.figures import Plot
 
 __all__ = ["attention_map", "hidden_norms_plot", "kv_cache_plot", "logit_lens_plot"]

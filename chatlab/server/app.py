@@ -23,9 +23,9 @@ from starlette.responses import RedirectResponse, Response
 from starlette.types import ASGIApp
 
 import chatlab
+from chatlab.chat_model import ChatModel
 from chatlab.completions import open_stream
 from chatlab.errors import BadRequestError, ModelNotFoundError, RequestError, RequestTooLargeError
-from chatlab.model import ChatModel
 from chatlab.parameters import split_body
 from chatlab.server import documentation
 from chatlab.server.answers import CLIENT_CLOSED_REQUEST, StreamResponse, error_response, json_response, whole_response

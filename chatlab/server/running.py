@@ -16,9 +16,10 @@ from types import TracebackType
 import openai
 import uvicorn
 
+from chatlab.chat_model import ChatModel
 from chatlab.display import escape, view
 from chatlab.errors import ServerStartError
-from chatlab.model import ChatModel, resolve
+from chatlab.model import resolve
 from chatlab.server.app import create_app
 from chatlab.server.metrics import Metrics
 from chatlab.server.scheduler import Scheduler

@@ -1,8 +1,8 @@
 """Scheduler: many replies made side by side, in one thread.
 
 In: streams of chunks, and for whom each is. Out: jobs, which hand on the chunks as they come. A few streams are worked
-on in turns, a token or a piece of a prompt at a time; the others wait, and whoever waits takes turns in being let in.
-Knows nothing of HTTP, nor of what a chunk says.
+on side by side, a token or a piece of a prompt at a time, and the model reads for all of them in one pass; the others
+wait, and whoever waits takes turns in being let in. Knows nothing of HTTP, nor of what a chunk says.
 """
 
 from __future__ import annotations
@@ -15,10 +15,12 @@ import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import islice
 
 from openai.types.chat import ChatCompletionChunk
 
 from chatlab.errors import RateLimitError, ServerStoppingError
+from chatlab.reading import Reading, Results
 from chatlab.streaming import ChatCompletionStream
 
 __all__ = ["Job", "Progress", "Scheduler"]
@@ -47,6 +49,7 @@ class Job:
         self.stream = stream
         self.client = client
         self.cancelled = False
+        self.results: Results | None = None  # of the reading that `go_on` asked for
         self.seconds_to_first_token: float | None = None
         self._began = time.monotonic()
         self._loop = asyncio.get_running_loop()
@@ -74,24 +77,42 @@ class Job:
         self.stream.close()
         self.hand_on(None)
 
-    def advance(self) -> bool:
-        """Do one piece of work and hand on what comes of it; return whether there is more to do."""
+    def go_on(self) -> Reading | None:
+        """Work until the model has to read something, and return that; None at the end. What is made is handed on."""
+        work, results, self.results = self.stream.work, self.results, None
         try:
-            chunk = self.stream.advance()
+            item = next(work) if results is None else work.send(results)
+            while not isinstance(item, Reading):
+                self._hand_on_made(item)
+                item = next(work)
+            return item
         except StopIteration:
             self.hand_on(None)
-            return False
         except Exception as error:  # whatever goes wrong in one reply must not end the others
-            logger.exception("A reply failed.")
-            self.hand_on(error)
-            return False
+            self.fail(error)
+        return None
+
+    def read_alone(self, reading: Reading) -> None:
+        """Let the model read for this job only."""
+        try:
+            self.results = self.stream.model.next_logits_of_many(reading.texts)
+        except Exception as error:
+            self.fail(error)
+
+    def fail(self, error: Exception) -> None:
+        """End the reply with an error."""
+        logger.error("A reply failed.", exc_info=error)
+        self.stream.work.close()
+        self.hand_on(error)
+
+    def _hand_on_made(self, chunk: ChatCompletionChunk | None) -> None:
+        """Hand on a chunk, or, where there is none yet, how far the prompt is."""
         if self.stream.completion_tokens and self.seconds_to_first_token is None:
             self.seconds_to_first_token = self.seconds
         if chunk is not None:
             self.hand_on(chunk)
         elif self.stream.tokens_read < self.stream.prompt_tokens:
             self.hand_on(Progress(self.stream.tokens_read, self.stream.prompt_tokens))
-        return True
 
     def hand_on(self, item: ChatCompletionChunk | Progress | Exception | None) -> None:
         """Give an item to whoever iterates the job; None is its end."""
@@ -113,7 +134,7 @@ class Scheduler:
         self._queue_length = queue_length
         self._on_end = on_end
         self._changed = threading.Condition()
-        self._running: deque[Job] = deque()
+        self._running: list[Job] = []
         self._waiting: dict[str, deque[Job]] = {}
         self._stopping = False
         self._seconds = TYPICAL_SECONDS
@@ -169,24 +190,25 @@ class Scheduler:
         self._thread.join()
 
     def _work(self) -> None:
-        """Advance the running jobs in turns, for as long as the server lives."""
-        started: dict[Job, float] = {}
+        """Go round the running jobs, for as long as the server lives: each works, then the model reads for all."""
         while True:
             with self._changed:
                 self._changed.wait_for(lambda: self._running or self._stopping)
                 if not self._running:
                     return
-                job = self._running[0]
-                self._running.rotate(-1)
-            started.setdefault(job, time.monotonic())
-            if not job.advance():
+                jobs = list(self._running)
+            readings = {job: reading for job in jobs if (reading := job.go_on()) is not None}
+            ended = [job for job in jobs if job not in readings]
+            if ended:
                 with self._changed:
-                    self._running.remove(job)
+                    for job in ended:
+                        self._running.remove(job)
                     self._admit()
-                seconds = time.monotonic() - started.pop(job)
+            for job in ended:
                 if not job.cancelled:
-                    self._seconds += (seconds - self._seconds) / 4  # a moving average
+                    self._seconds += (job.seconds - self._seconds) / 4  # a moving average
                 self._on_end(job)
+            _read(readings)
 
     def _admit(self) -> None:
         """Let those who wait in, one client after another, while there is room."""
@@ -206,3 +228,20 @@ class Scheduler:
             if not self._waiting[client]:
                 del self._waiting[client]
         return [job for jobs in self._waiting.values() for job in jobs]
+
+
+def _read(readings: dict[Job, Reading]) -> None:
+    """Let the model read for all jobs, in one pass where it can; what fails, fails for one job."""
+    models = {job.stream.model for job in readings}
+    if len(readings) > 1 and len(models) == 1 and (model := models.pop()).reads_together:
+        texts = [text for reading in readings.values() for text in reading.texts]
+        try:
+            results = iter(model.next_logits_of_many(texts))
+        except Exception:  # one text or another: each is tried by itself then, and its cache is as it was
+            logger.warning("Reading %d texts together failed; each is read alone.", len(texts), exc_info=True)
+        else:
+            for job, reading in readings.items():
+                job.results = list(islice(results, len(reading.texts)))
+            return
+    for job, reading in readings.items():
+        job.read_alone(reading)

@@ -23,6 +23,7 @@ from tqdm.auto import tqdm
 
 from chatlab.errors import ModelFilesError
 from chatlab.weights.gguf_tokenizer import ORIGINAL_INSTEAD
+from chatlab.weights.int4 import save_int4
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig
@@ -91,6 +92,11 @@ def save_model(gguf_path: Path, metadata: dict[str, Any], tensors: list[gguf.Rea
     config = _config(metadata, tensors, gguf_path)
     config.save_pretrained(folder)
     _write_weights(tensors, config, gguf_path, folder / "model.safetensors")
+
+    def reorder(name: str, rows: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        return _in_order(name, rows, config)
+
+    save_int4({_name(tensor.name, gguf_path): tensor for tensor in tensors}, folder, reorder=reorder)
 
 
 def _config(metadata: dict[str, Any], tensors: list[gguf.ReaderTensor], gguf_path: Path) -> PreTrainedConfig:
@@ -172,10 +178,7 @@ def _write_weights(
                     f"{gguf_path.name} stores {tensor.name} as {tensor.tensor_type.name}, which the gguf "
                     f"package cannot unpack. {ORIGINAL_INSTEAD}"
                 ) from error
-            if config.model_type == "llama" and ".attn_q." in tensor.name:
-                weights = _rows_in_order(weights, config.num_attention_heads)
-            elif config.model_type == "llama" and ".attn_k." in tensor.name:
-                weights = _rows_in_order(weights, config.num_key_value_heads)
+            weights = _in_order(_name(tensor.name, gguf_path), weights, config)
             file.write(np.ascontiguousarray(weights, dtype="<f4").data)
         file.flush()
         os.fsync(file.fileno())  # else a power cut could keep the folder's new name and lose the data
@@ -209,7 +212,14 @@ def _check_shapes(shapes: dict[str, list[int]], config: PreTrainedConfig, gguf_p
         )
 
 
-def _rows_in_order(weights: npt.NDArray[np.float32], heads: int) -> npt.NDArray[np.float32]:
+def _in_order(name: str, weights: npt.NDArray[Any], config: PreTrainedConfig) -> npt.NDArray[Any]:
+    """Return the rows of a tensor, here under its name in Transformers, as Transformers has them."""
+    heads = {"q_proj": config.num_attention_heads, "k_proj": config.num_key_value_heads}
+    rearranged = next((number for part, number in heads.items() if f".{part}." in name), None)
+    return weights if rearranged is None or config.model_type != "llama" else _rows_in_order(weights, rearranged)
+
+
+def _rows_in_order(weights: npt.NDArray[Any], heads: int) -> npt.NDArray[Any]:
     """Undo llama.cpp's interleaving of each head's two halves, made for its own rotary embedding.
 
     `weights` has `heads * head_dim` rows (a matrix or a bias); llama.cpp's convert_hf_to_gguf.py, `permute`.
@@ -218,5 +228,5 @@ def _rows_in_order(weights: npt.NDArray[np.float32], heads: int) -> npt.NDArray[
     array([0., 1., 2., 3.], dtype=float32)
     """
     by_head = weights.reshape(heads, -1, 2, *weights.shape[1:])  # (heads, head_dim / 2, 2, ...)
-    in_order: npt.NDArray[np.float32] = by_head.swapaxes(1, 2).reshape(weights.shape)
+    in_order: npt.NDArray[Any] = by_head.swapaxes(1, 2).reshape(weights.shape)
     return in_order

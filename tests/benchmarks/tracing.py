@@ -13,7 +13,8 @@ import time
 from collections.abc import Iterator
 
 import chatlab
-from chatlab.generation import generate_steps, prefill
+from chatlab.generation import generate_steps
+from chatlab.reading import prefill
 from chatlab.sampling import SamplingParams, process_logits, sample
 from chatlab.tokens import Detokenizer, encode
 

@@ -1,0 +1,96 @@
+"""Choices: one of the replies that a request asks for, token by token.
+
+In: a request, and its prompt as the model has read it. Out: parts: the text, tool calls and logprobs that each token
+adds. The model is left to whoever drives the choice, which can let it read for several at once. Knows nothing of
+chunks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, TypeAlias, cast
+
+from openai.types.chat.chat_completion_chunk import ChoiceDeltaToolCall
+from openai.types.chat.chat_completion_token_logprob import ChatCompletionTokenLogprob
+from torch import Tensor
+
+from chatlab.chat_model import ChatModel
+from chatlab.constraints import Constraint
+from chatlab.generation import make_steps
+from chatlab.logprobs import token_logprob
+from chatlab.reading import Prefill, Reading, Results, next_item
+from chatlab.requests import ChatRequest
+from chatlab.steps import Step
+from chatlab.tool_calls import CallReader
+
+__all__ = ["Choice", "FinishReason", "Part"]
+
+FinishReason: TypeAlias = Literal["stop", "length", "tool_calls", "content_filter", "function_call"]
+
+
+@dataclass
+class Part:
+    """What one token adds to a choice; `logprobs` is None where none are wanted."""
+
+    text: str
+    calls: list[ChoiceDeltaToolCall]
+    logprobs: list[ChatCompletionTokenLogprob] | None
+    finish_reason: FinishReason | None
+
+
+class Choice:
+    """One choice: in turns, `next_part` chooses a token, the model reads `text`, and `go_on` takes what came of it."""
+
+    def __init__(
+        self, index: int, request: ChatRequest, model: ChatModel, read: Prefill, constraint: Constraint | None
+    ) -> None:
+        last = index == request.n - 1
+        cache = read.past_key_values if last else model.fork(read.past_key_values)
+        self._model = model
+        self._steps = make_steps(
+            model,
+            Prefill(read.input_ids, read.logits, cache),
+            params=request.sampling,
+            max_tokens=request.max_tokens,
+            stop=request.stop,
+            seed=None if request.seed is None else request.seed + index,
+            top_logprobs=request.top_logprobs or 0,
+            constraint=constraint,
+        )
+        self._results: Results | None = None
+        self._reader = CallReader() if request.tools and request.tools.choice != "none" else None
+        self._wants_logprobs = request.top_logprobs is not None
+        self._waiting: list[Step] = []  # whose text is not shown yet
+        self._shown = 0
+
+    def next_part(self) -> Part:
+        """Choose the next token and return what it adds."""
+        return self._part(cast(Step, next_item(self._steps, self._results)))
+
+    @property
+    def text(self) -> tuple[Sequence[int], Any]:
+        """What the model has to read before the next part: the token chosen last, and the cache before it."""
+        return cast(Reading, next(self._steps)).texts[0]
+
+    def go_on(self, result: tuple[Tensor, Any]) -> None:
+        """Take the logits and the cache that reading led to."""
+        self._results = [result]
+
+    def _part(self, step: Step) -> Part:
+        """Return what a step adds: text, calls, and the logprobs of the tokens whose text it shows."""
+        reader = self._reader
+        text, calls = (step.text, []) if reader is None else reader.push(step.text, last=bool(step.finish_reason))
+        called = reader is not None and reader.called
+        reason: FinishReason | None = step.finish_reason
+        if reader is not None and reader.complete and reason == "stop":
+            reason = "tool_calls"
+        if not self._wants_logprobs:
+            return Part(text, calls, None, reason)
+        self._shown += len(text)
+        if step.token_id not in self._model.end_token_ids:
+            self._waiting.append(step)
+        flush = reason == "length" and not called  # a call's tokens are no part of the content
+        ready = [each for each in self._waiting if each.offset < self._shown or flush]
+        self._waiting = self._waiting[len(ready) :]
+        return Part(text, calls, [token_logprob(each, model=self._model) for each in ready], reason)

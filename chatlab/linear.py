@@ -1,0 +1,106 @@
+"""Linear layers: a matrix of weights, in float32 or quantised, times vectors.
+
+In: vectors [n, inputs] in float32. Out: vectors [n, outputs] in float32. Knows nothing of what the numbers mean, nor of
+where weights are stored.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+__all__ = ["GROUP", "DenseLinear", "Int4Linear", "Int8Linear", "Linear"]
+
+GROUP = 32  # how many neighbouring weights of a row share a scale, in GGUF's 4-bit blocks as in PyTorch's kernel
+
+
+class Linear(ABC):
+    """A matrix that vectors are multiplied by, [outputs, inputs]; with a `bias` [outputs] or without."""
+
+    bias: Tensor | None = None
+    outputs: int
+
+    @abstractmethod
+    def multiply(self, vectors: Tensor) -> Tensor:
+        """Return the products [n, outputs] of vectors [n, inputs]."""
+
+    @abstractmethod
+    def rows(self, numbers: Sequence[int]) -> Tensor:
+        """Return the rows of these numbers, [n, inputs] float32: the embedding of a token is a row."""
+
+    def __call__(self, vectors: Tensor) -> Tensor:
+        """Return the products, with the bias added where there is one."""
+        products = self.multiply(vectors)
+        return products if self.bias is None else products.add_(self.bias)
+
+
+class DenseLinear(Linear):
+    """Plain weights, in whatever precision they have.
+
+    >>> DenseLinear(torch.tensor([[1.0, 2.0], [3.0, 4.0]]))(torch.tensor([[1.0, 10.0]])).tolist()
+    [[21.0, 43.0]]
+    """
+
+    def __init__(self, weight: Tensor, bias: Tensor | None = None) -> None:
+        self.weight = weight
+        self.bias = bias
+        self.outputs = len(weight)
+
+    def multiply(self, vectors: Tensor) -> Tensor:
+        """Return the products [n, outputs] of vectors [n, inputs]."""
+        return torch.nn.functional.linear(vectors, self.weight)
+
+    def rows(self, numbers: Sequence[int]) -> Tensor:
+        """Return the rows of these numbers, [n, inputs]."""
+        return self.weight[torch.tensor(numbers)]
+
+
+class Int4Linear(Linear):
+    """Weights of 4 bits: each is `(nibble − 8) × scale + zero`, with one scale and one zero for a group of 32.
+
+    `nibbles` are the whole numbers 0–15, two to a byte (the lower half first), [outputs, inputs / 2] uint8. `scales`
+    hold scale and zero, [inputs / 32, outputs, 2] bfloat16. PyTorch's kernel for CPUs unpacks them while it multiplies,
+    in bfloat16 because it is fast in nothing else.
+    """
+
+    def __init__(self, nibbles: Tensor, scales: Tensor, bias: Tensor | None = None) -> None:
+        whole = torch.stack([nibbles & 15, nibbles >> 4], dim=-1).flatten(1)  # [outputs, inputs]
+        self.packed = torch._convert_weight_to_int4pack_for_cpu(whole.int(), 1)
+        self.scales = scales.contiguous()
+        self.bias = bias
+        self.outputs = len(nibbles)
+
+    def multiply(self, vectors: Tensor) -> Tensor:
+        """Return the products [n, outputs] of vectors [n, inputs]."""
+        return torch._weight_int4pack_mm_for_cpu(vectors.bfloat16(), self.packed, GROUP, self.scales).float()
+
+    def rows(self, numbers: Sequence[int]) -> Tensor:
+        """Return the rows of these numbers, [n, inputs] float32: the products of all of the identity's vectors."""
+        return self.multiply(torch.eye(len(self.scales) * GROUP))[:, torch.tensor(numbers)].T
+
+
+class Int8Linear(Linear):
+    """Weights of 8 bits: whole numbers [outputs, inputs] int8, and one scale for each row, [outputs] bfloat16."""
+
+    def __init__(self, weight: Tensor, scales: Tensor) -> None:
+        self.weight = weight
+        self.scales = scales
+        self.outputs = len(weight)
+
+    @classmethod
+    def quantised(cls, weight: Tensor) -> Int8Linear:
+        """Return the nearest 8-bit weights to those given, [outputs, inputs] float32."""
+        scales = (weight.abs().amax(dim=1) / 127).bfloat16()
+        return cls((weight / scales[:, None].float()).round_().clamp_(-127, 127).to(torch.int8), scales)
+
+    def multiply(self, vectors: Tensor) -> Tensor:
+        """Return the products [n, outputs] of vectors [n, inputs]."""
+        return torch._weight_int8pack_mm(vectors.bfloat16(), self.weight, self.scales).float()
+
+    def rows(self, numbers: Sequence[int]) -> Tensor:
+        """Return the rows of these numbers, [n, inputs] float32."""
+        index = torch.tensor(numbers)
+        return self.weight[index].float() * self.scales[index, None].float()

@@ -1,0 +1,97 @@
+"""The Llama model: chatlab's own forward pass as a model that chats, on a CPU and with 4-bit weights.
+
+In: a folder that a GGUF file was converted to. Out: a `ChatModel` several times as fast as Transformers' on the same
+machine, which reads many texts at once. Transformers' network on the exact weights is its `network`, for who wants to
+look inside. Knows nothing of messages or requests.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    GenerationConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerFast,
+)
+
+from chatlab.chat_model import ChatModel
+from chatlab.llama import KVCache, Llama
+from chatlab.prefixes import PrefixCache
+from chatlab.threads import Threads
+from chatlab.weights.int4 import load_int4
+
+__all__ = ["LlamaModel"]
+
+
+class LlamaModel(ChatModel):
+    """A model of the Llama family (Llama, SmolLM, Qwen2) with 4-bit weights, run by `chatlab.llama`.
+
+    `llama` is the network, `threads` says how many threads it uses: `model.threads.number = 2` fixes it.
+    """
+
+    reads_together = True
+
+    def __init__(self, name: str, folder: Path, *, chat_template: str | None = None) -> None:
+        tokenizer = PreTrainedTokenizerFast.from_pretrained(folder)
+        if chat_template is not None:
+            tokenizer.chat_template = chat_template
+        config = AutoConfig.from_pretrained(folder)
+        ends = GenerationConfig.from_pretrained(folder).eos_token_id  # one, or a list
+        end_token_ids = [*(ends if isinstance(ends, list) else [ends]), tokenizer.eos_token_id]
+        super().__init__(
+            name,
+            tokenizer=tokenizer,
+            context_length=config.max_position_embeddings,
+            end_token_ids=list(dict.fromkeys(end_token_ids)),
+        )
+        self.folder = folder
+        self.prefixes = PrefixCache()
+        self.threads = Threads()
+        self.llama: Llama = load_int4(folder, config)
+
+    @property
+    def vocab_size(self) -> int:
+        """How many tokens the model knows, which is the length of its logits."""
+        return self.llama.vocab_size
+
+    @cached_property
+    def network(self) -> PreTrainedModel:
+        """Transformers' network on the exact weights, in float32; loaded when it is first asked for."""
+        return AutoModelForCausalLM.from_pretrained(
+            self.folder, trust_remote_code=False, use_safetensors=True, dtype=torch.float32
+        ).eval()
+
+    def next_token_logits(self, input_ids: Sequence[int], past_key_values: Any = None) -> tuple[Tensor, Any]:
+        """Read more tokens and return the logits of the one that follows: float32 [vocab_size], on the CPU."""
+        return self.next_logits_of_many([(input_ids, past_key_values)])[0]
+
+    def logits(self, input_ids: Sequence[int], past_key_values: Any = None) -> tuple[Tensor, Any]:
+        """Read more tokens and return the logits after each one: float32 [len(input_ids), vocab_size], on the CPU."""
+        self.threads.adapt()
+        cache = self.llama.new_cache() if past_key_values is None else past_key_values
+        return self.llama.logits(self.llama.read([(input_ids, cache)])), cache
+
+    def next_logits_of_many(self, texts: Sequence[tuple[Sequence[int], Any]]) -> list[tuple[Tensor, Any]]:
+        """Read more tokens of several texts in one pass; see `ChatModel.next_logits_of_many`."""
+        self.threads.adapt()
+        read = [(ids, self.llama.new_cache() if cache is None else cache) for ids, cache in texts]
+        vectors = self.llama.read(read)  # [n, hidden]
+        lasts = torch.tensor([len(ids) for ids, _ in read]).cumsum(0) - 1
+        logits = self.llama.logits(vectors[lasts])  # [texts, vocab_size]
+        return [(row, cache) for row, (_, cache) in zip(logits, read, strict=True)]
+
+    def fork(self, past_key_values: KVCache, length: int | None = None) -> KVCache:
+        """Return a copy of the cache, or of its first `length` tokens."""
+        return past_key_values.copy(length)
+
+    def cache_bytes(self, past_key_values: KVCache) -> int:
+        """Return how much memory a cache takes."""
+        return past_key_values.bytes

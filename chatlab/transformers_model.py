@@ -1,0 +1,84 @@
+"""The Transformers model: any architecture, run by Hugging Face's library.
+
+In: a network and its tokenizer. Out: a `ChatModel` on CPU, CUDA or MPS. Knows nothing of where the files are.
+"""
+
+from __future__ import annotations
+
+import copy
+import inspect
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import DynamicCache, PreTrainedModel, PreTrainedTokenizerFast
+
+from chatlab.chat_model import ChatModel
+
+__all__ = ["TransformersModel", "cache_argument", "end_token_ids"]
+
+
+class TransformersModel(ChatModel):
+    """A model run by Hugging Face Transformers: any architecture it knows, on CPU, CUDA or MPS."""
+
+    def __init__(self, name: str, network: PreTrainedModel, tokenizer: PreTrainedTokenizerFast) -> None:
+        config = network.config.get_text_config()
+        super().__init__(
+            name,
+            tokenizer=tokenizer,
+            context_length=getattr(config, "max_position_embeddings", None) or tokenizer.model_max_length,
+            end_token_ids=end_token_ids(network, tokenizer),
+        )
+        self.network = network.eval()
+        self._cache_argument = cache_argument(network)
+
+    @property
+    def vocab_size(self) -> int:
+        """How many tokens the model knows, which is the length of its logits."""
+        return int(self.network.get_output_embeddings().weight.shape[0])
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are: cpu, cuda or mps."""
+        device: torch.device = self.network.device
+        return device
+
+    def next_token_logits(self, input_ids: Sequence[int], past_key_values: Any = None) -> tuple[Tensor, Any]:
+        """Read more tokens and return the logits of the one that follows: float32 [vocab_size], on the CPU."""
+        logits, past_key_values = self._read(input_ids, past_key_values, logits_to_keep=1)
+        return logits[-1], past_key_values  # [vocab_size]
+
+    def logits(self, input_ids: Sequence[int], past_key_values: Any = None) -> tuple[Tensor, Any]:
+        """Read more tokens and return the logits after each one: float32 [len(input_ids), vocab_size], on the CPU."""
+        return self._read(input_ids, past_key_values, logits_to_keep=len(input_ids))
+
+    def fork(self, past_key_values: Any, length: int | None = None) -> Any:
+        """Return a copy of the cache, or of its first `length` tokens."""
+        twin = copy.deepcopy(past_key_values)
+        if length is not None:
+            twin.crop(length)
+        return twin
+
+    def cache_bytes(self, past_key_values: Any) -> int:
+        """Return how much memory a cache takes."""
+        return sum(layer.keys.nbytes + layer.values.nbytes for layer in past_key_values.layers if layer.is_initialized)
+
+    @torch.inference_mode()
+    def _read(self, input_ids: Sequence[int], past_key_values: Any, *, logits_to_keep: int) -> tuple[Tensor, Any]:
+        cache = DynamicCache(config=self.network.config) if past_key_values is None else past_key_values
+        ids = torch.tensor([list(input_ids)], device=self.device)  # [1, n]
+        output = self.network(ids, use_cache=True, logits_to_keep=logits_to_keep, **{self._cache_argument: cache})
+        return output.logits[0].float().cpu(), cache  # [logits_to_keep, vocab_size]
+
+
+def cache_argument(network: PreTrainedModel) -> str:
+    """Return the name of the argument that takes the key-value cache: Transformers 5.24 changed it to `cache`."""
+    return "cache" if "cache" in inspect.signature(network.forward).parameters else "past_key_values"
+
+
+def end_token_ids(network: PreTrainedModel, tokenizer: PreTrainedTokenizerFast) -> list[int]:
+    """Return every token that ends a reply: those the model declares, and the tokenizer's end of sequence."""
+    declared = network.generation_config.eos_token_id if network.generation_config else None
+    ids = declared if isinstance(declared, list) else [declared]
+    return list(dict.fromkeys(token_id for token_id in [*ids, tokenizer.eos_token_id] if token_id is not None))
