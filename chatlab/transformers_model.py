@@ -15,6 +15,7 @@ from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel, PreTrainedTokenizerFast
 
 from chatlab.chat_model import ChatModel
+from chatlab.threads import Threads
 
 __all__ = ["TransformersModel", "cache_argument", "end_token_ids"]
 
@@ -31,6 +32,7 @@ class TransformersModel(ChatModel):
             end_token_ids=end_token_ids(network, tokenizer),
         )
         self.network = network.eval()
+        self.threads = Threads()
         self._cache_argument = cache_argument(network)
 
     @property
@@ -66,6 +68,7 @@ class TransformersModel(ChatModel):
 
     @torch.inference_mode()
     def _read(self, input_ids: Sequence[int], past_key_values: Any, *, logits_to_keep: int) -> tuple[Tensor, Any]:
+        self.threads.adapt()
         cache = DynamicCache(config=self.network.config) if past_key_values is None else past_key_values
         ids = torch.tensor([list(input_ids)], device=self.device)  # [1, n]
         output = self.network(ids, use_cache=True, logits_to_keep=logits_to_keep, **{self._cache_argument: cache})
