@@ -7,26 +7,24 @@ look inside. Knows nothing of messages or requests.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
-from transformers import (
-    AutoConfig,
-    AutoModelForCausalLM,
-    GenerationConfig,
-    PreTrainedModel,
-    PreTrainedTokenizerFast,
-)
+from transformers import AutoConfig, PreTrainedTokenizerFast
 
 from chatlab.chat_model import ChatModel
 from chatlab.llama import KVCache, Llama
 from chatlab.prefixes import PrefixCache
 from chatlab.threads import Threads
 from chatlab.weights.int4 import load_int4
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 __all__ = ["LlamaModel"]
 
@@ -44,7 +42,8 @@ class LlamaModel(ChatModel):
         if chat_template is not None:
             tokenizer.chat_template = chat_template
         config = AutoConfig.from_pretrained(folder)
-        ends = GenerationConfig.from_pretrained(folder).eos_token_id  # one, or a list
+        generation = json.loads((folder / "generation_config.json").read_text(encoding="utf-8"))
+        ends = generation["eos_token_id"]  # one, or a list
         end_token_ids = [*(ends if isinstance(ends, list) else [ends]), tokenizer.eos_token_id]
         super().__init__(
             name,
@@ -55,6 +54,7 @@ class LlamaModel(ChatModel):
         self.folder = folder
         self.prefixes = PrefixCache()
         self.threads = Threads()
+        self.threads.adapt()
         self.llama: Llama = load_int4(folder, config)
 
     @property
@@ -65,9 +65,10 @@ class LlamaModel(ChatModel):
     @cached_property
     def network(self) -> PreTrainedModel:
         """Transformers' network on the exact weights, in float32; loaded when it is first asked for."""
-        return AutoModelForCausalLM.from_pretrained(
-            self.folder, trust_remote_code=False, use_safetensors=True, dtype=torch.float32
-        ).eval()
+        # Imported here: it takes longer than loading this model does.
+        from chatlab.transformers_model import load_folder
+
+        return load_folder(self.folder, self.name, converted=True).network
 
     def next_token_logits(self, input_ids: Sequence[int], past_key_values: Any = None) -> tuple[Tensor, Any]:
         """Read more tokens and return the logits of the one that follows: float32 [vocab_size], on the CPU."""

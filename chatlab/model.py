@@ -10,19 +10,14 @@ from __future__ import annotations
 import os
 import re
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast
-from transformers.utils import logging as transformers_logging
 
 from chatlab.chat_model import ChatModel
 from chatlab.engines import Engine
 from chatlab.errors import LocalModelNeededError, ModelFilesError, ModelNotFoundError
 from chatlab.llama_model import LlamaModel
-from chatlab.transformers_model import TransformersModel
 from chatlab.weights.conversion import converted
 from chatlab.weights.download import DEFAULT_MODEL, fetch
 from chatlab.weights.home import home
@@ -88,32 +83,12 @@ def _load(name: str, device: str, chat_template: str | None) -> ChatModel:
     folder, title = _locate(name)
     if device == "cpu" and has_int4(folder):
         return LlamaModel(title, folder, chat_template=chat_template)
-    # AutoTokenizer builds some models' tokenizers from its own idea of them; a converted one is right as it is stored.
-    tokenizer_class = PreTrainedTokenizerFast if folder.is_relative_to(home()) else AutoTokenizer
-    try:
-        with _quiet_transformers():
-            tokenizer = tokenizer_class.from_pretrained(folder, trust_remote_code=False)
-            network, report = AutoModelForCausalLM.from_pretrained(
-                folder,
-                trust_remote_code=False,
-                use_safetensors=True,
-                dtype=torch.float32 if device == "cpu" else torch.bfloat16,
-                output_loading_info=True,
-            )
-    except Exception as error:  # Transformers raises whatever it stumbles over
-        raise ModelFilesError(
-            f"{title} cannot be loaded as a chat model from {folder}: {_first_line(error)} It needs config.json, "
-            "tokenizer.json and whole weights as safetensors; pickled weights (.bin, .pt) are never read."
-        ) from error
-    random_weights = sorted([*report["missing_keys"], *(key for key, *_ in report["mismatched_keys"])])
-    if random_weights:  # Transformers fills these with random numbers and goes on
-        raise ModelFilesError(
-            f"The weights in {folder} are not complete: {len(random_weights)} tensors are missing or do not fit, "
-            f"such as {random_weights[0]}. Get the files again."
-        )
-    if chat_template is not None:
-        tokenizer.chat_template = chat_template
-    return TransformersModel(title, network.to(device), tokenizer)
+    # Imported here: Transformers' networks take longer to import than a model of chatlab's own takes to load.
+    from chatlab.transformers_model import load_folder
+
+    return load_folder(
+        folder, title, device=device, chat_template=chat_template, converted=folder.is_relative_to(home())
+    )
 
 
 def _locate(name: str) -> tuple[Path, str]:
@@ -147,21 +122,3 @@ def _device(device: str) -> str:
         there = ", ".join(name for name, is_there in present.items() if is_there)
         raise ValueError(f"device must be 'auto' or one that this machine has ({there}), but is {device!r}.")
     return device
-
-
-@contextmanager
-def _quiet_transformers() -> Iterator[None]:
-    """Silence Transformers' own progress bars and advice while a model loads, and restore them."""
-    verbosity, bar = transformers_logging.get_verbosity(), transformers_logging.is_progress_bar_enabled()
-    transformers_logging.set_verbosity_error()
-    transformers_logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        transformers_logging.set_verbosity(verbosity)
-        if bar:
-            transformers_logging.enable_progress_bar()
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().split("\n")[0]

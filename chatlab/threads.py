@@ -16,7 +16,8 @@ import torch
 
 __all__ = ["Threads"]
 
-SECONDS = 0.5  # between two looks at the machine
+FIRST_LOOK = 0.05  # seconds, when a model is loaded
+SECONDS = 0.5  # between two later looks at the machine
 MOST = 8  # the products of a small model are too small to share among more
 
 
@@ -35,31 +36,29 @@ class Threads:
         self.number = number
         self.cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         self._process = psutil.Process()
-        self._looked_at = self._look()
-        self._free = self.cores
+        self._seen = self._look()
+        time.sleep(FIRST_LOOK)
+        self._free = self._free_cores(after=FIRST_LOOK)
 
     def adapt(self) -> int:
         """Return the number of threads to use now, and let PyTorch use so many."""
-        wanted = self.number or self._free_cores()
+        wanted = self.number or self._free_cores(after=SECONDS)
         if torch.get_num_threads() != wanted:
             torch.set_num_threads(wanted)
         return wanted
 
-    def _free_cores(self) -> int:
-        now, others = self._look()
-        since = now - self._looked_at[0]
-        if since >= SECONDS:
-            busy = (others - self._looked_at[1]) / since  # cores that other programs use, on average
+    def _free_cores(self, *, after: float) -> int:
+        """Return how many cores are free, looking at the machine if the last look is long enough ago."""
+        if time.monotonic() - self._seen[0] >= after:
+            (then, before), (now, used) = self._seen, self._look()
+            busy = (used - before) / (now - then)  # cores that other programs use, on average
             # A core that is used for a fifth of the time counts as free: something small runs on every machine.
             self._free = int(max(1, min(self.cores - busy + 0.2, self.cores, MOST)))
-            self._looked_at = now, others
+            self._seen = now, used
         return self._free
 
     def _look(self) -> tuple[float, float]:
         """Return the time, and how many seconds of all cores other programs have used until now."""
-        now = time.monotonic()
-        if hasattr(self, "_looked_at") and now - self._looked_at[0] < SECONDS:
-            return self._looked_at
         used, own = psutil.cpu_times(), self._process.cpu_times()
         busy = sum(used) - used.idle - getattr(used, "iowait", 0.0) - getattr(used, "guest", 0.0)
-        return now, busy - own.user - own.system
+        return time.monotonic(), busy - own.user - own.system

@@ -7,17 +7,27 @@ from __future__ import annotations
 
 import copy
 import inspect
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import DynamicCache, PreTrainedModel, PreTrainedTokenizerFast
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    DynamicCache,
+    PreTrainedModel,
+    PreTrainedTokenizerFast,
+)
+from transformers.utils import logging as transformers_logging
 
 from chatlab.chat_model import ChatModel
+from chatlab.errors import ModelFilesError
 from chatlab.threads import Threads
 
-__all__ = ["TransformersModel", "cache_argument", "end_token_ids"]
+__all__ = ["TransformersModel", "cache_argument", "load_folder"]
 
 
 class TransformersModel(ChatModel):
@@ -29,7 +39,7 @@ class TransformersModel(ChatModel):
             name,
             tokenizer=tokenizer,
             context_length=getattr(config, "max_position_embeddings", None) or tokenizer.model_max_length,
-            end_token_ids=end_token_ids(network, tokenizer),
+            end_token_ids=_end_token_ids(network, tokenizer),
         )
         self.network = network.eval()
         self.threads = Threads()
@@ -80,8 +90,61 @@ def cache_argument(network: PreTrainedModel) -> str:
     return "cache" if "cache" in inspect.signature(network.forward).parameters else "past_key_values"
 
 
-def end_token_ids(network: PreTrainedModel, tokenizer: PreTrainedTokenizerFast) -> list[int]:
+def _end_token_ids(network: PreTrainedModel, tokenizer: PreTrainedTokenizerFast) -> list[int]:
     """Return every token that ends a reply: those the model declares, and the tokenizer's end of sequence."""
     declared = network.generation_config.eos_token_id if network.generation_config else None
     ids = declared if isinstance(declared, list) else [declared]
     return list(dict.fromkeys(token_id for token_id in [*ids, tokenizer.eos_token_id] if token_id is not None))
+
+
+def load_folder(
+    folder: Path, title: str, *, device: str = "cpu", chat_template: str | None = None, converted: bool = False
+) -> TransformersModel:
+    """Return the model whose files are in the folder; `converted` tells that chatlab wrote them.
+
+    Raises `ModelFilesError` for files that cannot be read, or that do not hold every weight.
+    """
+    # AutoTokenizer builds some models' tokenizers from its own idea of them; a converted one is right as it is stored.
+    tokenizer_class = PreTrainedTokenizerFast if converted else AutoTokenizer
+    try:
+        with _quiet_transformers():
+            tokenizer = tokenizer_class.from_pretrained(folder, trust_remote_code=False)
+            network, report = AutoModelForCausalLM.from_pretrained(
+                folder,
+                trust_remote_code=False,
+                use_safetensors=True,
+                dtype=torch.float32 if device == "cpu" else torch.bfloat16,
+                output_loading_info=True,
+            )
+    except Exception as error:  # Transformers raises whatever it stumbles over
+        raise ModelFilesError(
+            f"{title} cannot be loaded as a chat model from {folder}: {_first_line(error)} It needs config.json, "
+            "tokenizer.json and whole weights as safetensors; pickled weights (.bin, .pt) are never read."
+        ) from error
+    random_weights = sorted([*report["missing_keys"], *(key for key, *_ in report["mismatched_keys"])])
+    if random_weights:  # Transformers fills these with random numbers and goes on
+        raise ModelFilesError(
+            f"The weights in {folder} are not complete: {len(random_weights)} tensors are missing or do not fit, "
+            f"such as {random_weights[0]}. Get the files again."
+        )
+    if chat_template is not None:
+        tokenizer.chat_template = chat_template
+    return TransformersModel(title, network.to(device), tokenizer)
+
+
+@contextmanager
+def _quiet_transformers() -> Iterator[None]:
+    """Silence Transformers' own progress bars and advice while a model loads, and restore them."""
+    verbosity, bar = transformers_logging.get_verbosity(), transformers_logging.is_progress_bar_enabled()
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        transformers_logging.set_verbosity(verbosity)
+        if bar:
+            transformers_logging.enable_progress_bar()
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().split("\n")[0]
