@@ -84,9 +84,9 @@ STYLE = """
 /* The less probable, the stronger the colour and the underline: it reads without colour as well. */
 .chatlab-step { border-radius: 3px; white-space: pre-wrap; text-underline-offset: 3px; }
 .chatlab-step.likely { background: rgba(230, 120, 0, 0.12); text-decoration: underline dotted; }
-.chatlab-step.open { background: rgba(230, 120, 0, 0.26); text-decoration: underline dashed; }
-.chatlab-step.unlikely { background: rgba(230, 120, 0, 0.42); text-decoration: underline solid 2px; }
-.chatlab-step.surprising { background: rgba(230, 120, 0, 0.6); text-decoration: underline double; }
+.chatlab-step.open { background: rgba(230, 120, 0, 0.24); text-decoration: underline dashed; }
+.chatlab-step.unlikely { background: rgba(230, 120, 0, 0.36); text-decoration: underline solid 2px; }
+.chatlab-step.surprising { background: rgba(230, 120, 0, 0.48); text-decoration: underline double; }
 .chatlab-step.forced { outline: 2px solid; outline-offset: -1px; }
 /* Below the token's line, but as far left as the reply begins: so it is cut off at no edge. */
 .chatlab-reply { position: relative; }

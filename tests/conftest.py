@@ -7,6 +7,8 @@ from collections.abc import Callable
 
 import pytest
 import torch
+from browser import lab as lab
+from browser import page as page
 from transformers import (
     GPT2Config,
     GPT2LMHeadModel,
