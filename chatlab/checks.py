@@ -12,8 +12,9 @@ from typing import TypeGuard
 
 from chatlab.errors import BadRequestError
 
-__all__ = ["check_flag", "check_integer", "check_logit_bias", "check_number", "check_stop", "kind_of"]
+__all__ = ["LOOPBACK_NAMES", "check_flag", "check_integer", "check_logit_bias", "check_number", "check_stop", "kind_of"]
 
+LOOPBACK_NAMES = ("localhost", "127.0.0.1", "::1")  # by which a machine calls itself
 MAX_STOP_STRINGS = 4
 MAX_STOP_LENGTH = 1000
 MAX_BIASES = 1024

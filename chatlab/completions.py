@@ -148,15 +148,16 @@ def open_stream(
     messages: object,
     model: Engine | str | Path | None = None,
     *,
-    stream: bool | None = True,
+    stream: bool | None = None,
     **options: Unpack[ChatOptions],
 ) -> ReplyStream:
     """Return a reply that has not been started yet, so that it can be closed while a server lets it wait.
 
-    The parameters, and what is refused, are those of `chat_completions`.
+    The parameters, and what is refused, are those of `chat_completions`: without `stream` the chunks end with the
+    usage, as a whole reply tells it.
 
     >>> from chatlab.testing import ScriptedModel
-    >>> with open_stream([{"role": "user", "content": "Hi"}], ScriptedModel("Hey")) as reply:
+    >>> with open_stream([{"role": "user", "content": "Hi"}], ScriptedModel("Hey"), stream=True) as reply:
     ...     "".join(chunk.choices[0].delta.content or "" for chunk in reply)
     'Hey'
     """

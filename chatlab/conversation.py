@@ -232,6 +232,7 @@ class Conversation:
             top_p=self.top_p,
             seed=self.seed,
             max_completion_tokens=self.max_completion_tokens,
+            stream=True,
             stream_options={"include_usage": True},
         )
         self.stop()  # an earlier reply that is still streaming must not write into this history

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 import openai
 
 from chatlab.chat_model import ChatModel
-from chatlab.checks import check_integer, kind_of
+from chatlab.checks import LOOPBACK_NAMES, check_integer, kind_of
 from chatlab.encodings import encoding as encoding_named
 from chatlab.engines import Engine
 from chatlab.errors import BadRequestError, ModelNotFoundError
@@ -59,7 +59,8 @@ def connect(
     encoding_named(encoding)  # an encoding that cannot be had is told here, not in the middle of a chat
     url = _endpoint(base_url)
     key = os.environ.get("OPENAI_API_KEY", "") if api_key is None else api_key
-    connections = openai.DefaultAsyncHttpxClient()
+    # A proxy is for reaching others: asked for a server on this machine, it would look on its own.
+    connections = openai.DefaultAsyncHttpxClient(trust_env=urlsplit(url).hostname not in LOOPBACK_NAMES)
     client = openai.AsyncOpenAI(
         base_url=url,
         api_key=key or "no-api-key",  # the client insists on one

@@ -107,6 +107,12 @@ def test_every_option_is_passed_on(server, remote):
     assert {name: sent[name] for name in values} == values
 
 
+def test_a_proxy_is_not_asked_for_a_server_on_this_machine(server, remote, monkeypatch):
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")  # nothing listens there
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    assert chatlab.chat_completions(HI, remote(max_retries=0)).choices[0].message.content
+
+
 def test_mistakes_are_found_before_anything_is_sent(server, remote):
     for options in ({"temperature": 3}, {"top_logprobs": 3}, {"n": 0}):
         with pytest.raises(errors.BadRequestError) as ours:

@@ -68,7 +68,7 @@ def create_app(model: ChatModel, scheduler: Scheduler, metrics: Metrics, setting
         check_model(name)
         if settings.log_prompts:
             logger.info("messages of %s: %s", request.state.request_id, ascii(messages))
-        stream = await run_in_threadpool(lambda: open_stream(messages, model, **{"stream": None, **options}))
+        stream = await run_in_threadpool(lambda: open_stream(messages, model, **options))
         opening = [chunk for chunk in (stream.advance() for _ in range(stream.request.n)) if chunk]
         job = scheduler.submit(stream, client=request.state.client)
         if stream.request.stream:

@@ -9,11 +9,9 @@ from __future__ import annotations
 import ipaddress
 from dataclasses import dataclass
 
-from chatlab.checks import check_integer, check_number
+from chatlab.checks import LOOPBACK_NAMES, check_integer, check_number
 
 __all__ = ["ServerSettings"]
-
-LOOPBACK_NAMES = ("localhost", "127.0.0.1", "::1")
 
 
 @dataclass(frozen=True, kw_only=True)
