@@ -64,7 +64,7 @@ def answers(server, status):
 
 
 def content(completion):
-    """What a reply says: its choices and usage, without the id and the time that differ each time."""
+    """What a reply says: its choices and usage, without what differs each time: the id, the time, what was cached."""
     choices = [
         (
             choice.index,
@@ -74,7 +74,7 @@ def content(completion):
         )
         for choice in completion.choices
     ]
-    return choices, completion.usage.model_dump(exclude_none=True)
+    return choices, completion.usage.model_dump(exclude_none=True, exclude={"prompt_tokens_details"})
 
 
 # The official Python client
