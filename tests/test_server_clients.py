@@ -16,11 +16,11 @@ from types import SimpleNamespace
 import httpx2
 import openai
 import pytest
+from browser import CHROMIUM, FLAGS, screenshot
 from filelock import FileLock
 from openai.lib.streaming.chat import ChatCompletionStreamState
 from prometheus_client.parser import text_string_to_metric_families
 from pydantic import BaseModel
-from test_browser import CHROMIUM, FLAGS, screenshot
 
 import chatlab
 from chatlab import chat_completions, system, user
