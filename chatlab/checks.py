@@ -1,24 +1,35 @@
 """Checks: what a value given by a caller must be.
 
-In: a parameter's name and the value received. Out: the value as a plain Python number or tuple, or the error a server
-would answer, with the range and the value. Knows nothing of what a parameter does.
+In: a parameter's name and the value received. Out: the value as a plain Python number, list or tuple, or the error a
+server would answer, with the range and the value. Knows nothing of what a parameter does.
 """
 
 from __future__ import annotations
 
 import numbers
-from collections.abc import Mapping, Sequence
-from typing import TypeGuard
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TypeGuard, TypeVar
 
 from chatlab.errors import BadRequestError
 
-__all__ = ["LOOPBACK_NAMES", "check_flag", "check_integer", "check_logit_bias", "check_number", "check_stop", "kind_of"]
+__all__ = [
+    "LOOPBACK_NAMES",
+    "check_flag",
+    "check_integer",
+    "check_list",
+    "check_logit_bias",
+    "check_number",
+    "check_stop",
+    "kind_of",
+]
 
 LOOPBACK_NAMES = ("localhost", "127.0.0.1", "::1")  # by which a machine calls itself
 MAX_STOP_STRINGS = 4
 MAX_STOP_LENGTH = 1000
 MAX_BIASES = 1024
 MAX_ID_DIGITS = 12
+
+Item = TypeVar("Item")
 
 
 def kind_of(value: object) -> str:
@@ -68,6 +79,25 @@ def check_integer(name: str, value: object, *, minimum: int, maximum: int | None
             f"{name} must be at most {maximum}, but is {number}.", param=name, code="integer_above_max_value"
         )
     return number
+
+
+def check_list(name: str, value: Iterable[Item], *, example: str, empty: bool = False) -> list[Item]:
+    """Return the value as a list; raise `BadRequestError` for what is none, and for one without items unless `empty`.
+
+    >>> check_list("temperatures", (0.5, 1), example="[0.5, 1.0]")
+    [0.5, 1]
+    >>> check_list("temperatures", 5, example="[0.5, 1.0]")
+    Traceback (most recent call last):
+    chatlab.errors.BadRequestError: temperatures must be a list such as [0.5, 1.0], not int 5.
+    """
+    if not isinstance(value, Iterable) or isinstance(value, (str, bytes, Mapping)):
+        raise BadRequestError(
+            f"{name} must be a list such as {example}, not {kind_of(value)}.", param=name, code="invalid_type"
+        )
+    items = list(value)
+    if not items and not empty:
+        raise BadRequestError(f"{name} is empty. Give at least one, as in {example}.", param=name, code="empty_array")
+    return items
 
 
 def check_logit_bias(name: str, value: object) -> dict[int, float]:

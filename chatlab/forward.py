@@ -23,7 +23,6 @@ from chatlab.errors import BadRequestError
 from chatlab.messages import Message
 from chatlab.model import resolve
 from chatlab.reading import check_room
-from chatlab.templating import render
 from chatlab.tokens import decode, encode
 
 __all__ = ["Candidate", "ForwardPass", "LogitLens", "Stage", "inspect_forward"]
@@ -184,7 +183,7 @@ def inspect_forward(prompt: str | Sequence[Message], *, model: ChatModel | str |
     """
     model = resolve(model)
     network = network_of(model)
-    token_ids = encode(prompt if isinstance(prompt, str) else render(prompt, model=model), model=model)
+    token_ids = encode(prompt, model=model)
     check_room(model, len(token_ids))
     config = network.config.get_text_config()
     maps = config.num_hidden_layers * config.num_attention_heads

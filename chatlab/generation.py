@@ -25,7 +25,6 @@ from chatlab.reading import Prefill, Reading, Work, check_room, drive, prefill
 from chatlab.sampling import SamplingParams, entropy, process_logits, sample
 from chatlab.steps import Step, token_name
 from chatlab.stop_strings import StopStrings
-from chatlab.templating import render
 from chatlab.tokens import Detokenizer, decode, encode
 
 __all__ = ["check_bias", "generate", "generate_steps", "make_steps", "read_prompt"]
@@ -72,6 +71,8 @@ def generate(
     check_bias(model, params)
     if max_completion_tokens is not None:
         check_integer("max_completion_tokens", max_completion_tokens, minimum=1)
+    if seed is not None:
+        check_integer("seed", seed, minimum=-(2**63))
     check_integer("top_logprobs", top_logprobs, minimum=0, maximum=model.vocab_size)
     stop_strings = check_stop(stop)
     input_ids = read_prompt(prompt, model=model)
@@ -92,7 +93,7 @@ def generate(
 
 def read_prompt(prompt: str | Sequence[Message], *, model: ChatModel) -> list[int]:
     """Return the token ids of a prompt, or of messages once rendered; raise unless a reply has room after them."""
-    input_ids = encode(prompt if isinstance(prompt, str) else render(prompt, model=model), model=model)
+    input_ids = encode(prompt, model=model)
     check_room(model, len(input_ids))
     return input_ids
 

@@ -14,7 +14,7 @@ from transformers import DynamicCache, PreTrainedModel
 
 from chatlab.anatomy import network_of
 from chatlab.chat_model import ChatModel
-from chatlab.checks import check_integer
+from chatlab.checks import check_integer, check_list
 from chatlab.display import count_of, escape, table_html, table_text, view
 from chatlab.model import resolve
 
@@ -99,7 +99,8 @@ def kv_cache_table(
     """
     model = resolve(model)
     layers, heads, head_dim, bytes_per_number = _factors(network_of(model))
-    sizes = {number: kv_cache_size(number, model=model) for number in tokens}
+    numbers = check_list("tokens", tokens, example="[1, 10, 100]")
+    sizes = {number: kv_cache_size(number, model=model) for number in numbers}
     return KVCacheTable(model.name, model.context_length, layers, heads, head_dim, bytes_per_number, sizes)
 
 

@@ -75,7 +75,7 @@ def _canonical(name: str | Path | None) -> str:
     """Return one spelling for each model: the default's name, an absolute path, or a hub id."""
     if name is None or str(name).lower() == DEFAULT_MODEL.name.lower():
         return DEFAULT_MODEL.name
-    path = Path(name).expanduser() if str(name).startswith("~/") else Path(name)
+    path = Path(name).expanduser() if str(name).startswith("~/") else Path(str(name))
     return str(path.resolve()) if str(name) and os.path.exists(path) else str(name)
 
 

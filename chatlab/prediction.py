@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from chatlab.chat_model import ChatModel
-from chatlab.checks import check_integer
+from chatlab.checks import check_integer, check_list
 from chatlab.display import count_of, escape, view, visible
 from chatlab.errors import BadRequestError
 from chatlab.generation import check_bias, read_prompt
@@ -231,8 +231,7 @@ def temperature_family(
     """Draw what one prompt's likeliest tokens get at several temperatures, side by side."""
     from chatlab.plots.sampling import temperature_panels  # Matplotlib only when something is drawn
 
-    if not temperatures:
-        raise BadRequestError("temperatures is empty. Give at least one, such as (0.5, 1.0, 2.0).")
+    temperatures = check_list("temperatures", temperatures, example="[0.5, 1.0, 2.0]")
     model = resolve(model)
     first = next_token(prompt, top=top, model=model)
     params = [SamplingParams(temperature=temperature) for temperature in temperatures]

@@ -12,9 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from chatlab.chat_model import ChatModel
-from chatlab.checks import check_integer
+from chatlab.checks import check_integer, check_list
 from chatlab.display import escape, view
-from chatlab.errors import BadRequestError
 from chatlab.generation import generate_steps, read_prompt
 from chatlab.messages import Message
 from chatlab.model import resolve
@@ -128,8 +127,7 @@ def sample_replies(
     check_integer("samples", samples, minimum=1)
     check_integer("max_completion_tokens", max_completion_tokens, minimum=1)
     check_integer("seed", seed, minimum=-(2**63))
-    if not temperatures:
-        raise BadRequestError("temperatures is empty. Give at least one, such as (0.5, 1.0).", param="temperatures")
+    temperatures = check_list("temperatures", temperatures, example="[0.5, 1.0]")
     settings = [SamplingParams(temperature=temperature) for temperature in temperatures]
     read = prefill(model, read_prompt(prompt, model=model))
     return Samples(

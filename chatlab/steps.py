@@ -66,6 +66,11 @@ class Step:
     seconds: float = field(compare=False)
     finish_reason: Literal["stop", "length"] | None = None
 
+    @property
+    def milliseconds(self) -> float:
+        """The time the step took, in the unit that suits it."""
+        return self.seconds * 1000
+
     def likeliest(self) -> str:
         """Return the alternatives with their probabilities, on one line."""
         pairs = zip(self.names, self.alternatives.values(), strict=True)
@@ -89,6 +94,6 @@ class Step:
         end = f", finish_reason: {self.finish_reason}" if self.finish_reason else ""
         return view(
             f"<div><code>{escape(visible(self.token))}</code> (id {self.token_id}): probability "
-            f"{percent(self.probability)}, entropy {self.entropy:.2f} bits, {self.seconds * 1000:.0f} ms{end}"
+            f"{percent(self.probability)}, entropy {self.entropy:.2f} bits, {self.milliseconds:.0f} ms{end}"
             f"</div>{table}"
         )

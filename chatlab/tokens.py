@@ -14,6 +14,7 @@ from typing import TypeAlias
 import tiktoken
 
 from chatlab.chat_model import ChatModel
+from chatlab.checks import check_integer, check_list
 from chatlab.detokenizer import Detokenizer, token_bytes
 from chatlab.encodings import vocabulary
 from chatlab.errors import BadRequestError
@@ -32,8 +33,8 @@ TOKENS_PER_NAME = 1
 TOKENS_BEFORE_REPLY = 3
 
 
-def encode(text: str, *, model: ChatModel | str | Path | None = None) -> list[int]:
-    """Return the token ids of a text or prompt.
+def encode(text: str | Sequence[Message], *, model: ChatModel | str | Path | None = None) -> list[int]:
+    """Return the token ids of a text or prompt, or of messages as the model's template renders them.
 
     Control tokens in it count as control tokens, except those a `Prompt` knows to be forged: these are read as text.
 
@@ -42,21 +43,26 @@ def encode(text: str, *, model: ChatModel | str | Path | None = None) -> list[in
     [72, 105, 257]
     """
     model = resolve(model)
+    prompt = text if isinstance(text, str) else render(text, model=model)
     return [
         token_id
-        for start, end, forged in _segments(text)
-        for token_id in _ids_and_places(model, str(text[start:end]), forged=forged)[0]
+        for start, end, forged in _segments(prompt)
+        for token_id in _ids_and_places(model, str(prompt[start:end]), forged=forged)[0]
     ]
 
 
 def decode(token_ids: Sequence[int], *, model: ChatModel | str | Path | None = None) -> str:
-    """Return the text of token ids, control tokens included.
+    """Return the text of token ids, control tokens included; raise `BadRequestError` for what is no list of ids.
 
     >>> from chatlab.testing import ScriptedModel
     >>> decode([72, 105, 257], model=ScriptedModel(""))
     'Hi<|im_end|>'
     """
-    return str(resolve(model).tokenizer.decode(list(token_ids), clean_up_tokenization_spaces=False))
+    model = resolve(model)
+    token_ids = check_list("token_ids", token_ids, example="[72, 105]", empty=True)
+    highest = max(model.vocab_size, len(model.tokenizer)) - 1
+    ids = [check_integer(f"token_ids[{n}]", each, minimum=0, maximum=highest) for n, each in enumerate(token_ids)]
+    return str(model.tokenizer.decode(ids, clean_up_tokenization_spaces=False))
 
 
 def count_tokens(
@@ -87,7 +93,7 @@ def count_tokens(
             for start, end, forged in _segments(text)
         )
     if isinstance(chosen, ChatModel):
-        return len(encode(render(text, model=chosen), model=chosen))
+        return len(encode(text, model=chosen))
     count = TOKENS_BEFORE_REPLY
     for message in validate(text):
         count += TOKENS_PER_MESSAGE + (TOKENS_PER_NAME if "name" in message else 0)

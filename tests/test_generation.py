@@ -110,6 +110,7 @@ def test_prompt_that_leaves_no_room_is_refused_with_the_counts():
         ("Hi", {"max_completion_tokens": 0}, "max_completion_tokens"),
         ("Hi", {"stop": 5}, "stop"),
         ("Hi", {"top_logprobs": -1}, "top_logprobs"),
+        ("Hi", {"seed": "one"}, "seed"),
     ],
 )
 def test_bad_values_are_refused_at_once(prompt, options, param):

@@ -62,6 +62,9 @@ def test_wrong_arguments(tiny_model):
     assert kv_cache_size(0, model=tiny_model) == 0
     with pytest.raises(BadRequestError, match="tokens must be at least 0, but is -1"):
         kv_cache_size(-1, model=tiny_model)
+    for bad, says in ((5, r"tokens must be a list such as \[1, 10, 100\], not int 5"), ([], "tokens is empty")):
+        with pytest.raises(BadRequestError, match=says):
+            kv_cache_table(bad, model=tiny_model)
     with pytest.raises(ChatlabError, match="has no network to look into"):
         kv_cache_table(model=ScriptedModel("Hi"))
 

@@ -119,7 +119,7 @@ def test_code_that_a_model_brings_is_never_run(folder):
 
 
 @pytest.mark.parametrize(
-    "name", ["gpt-17", "no/such/folder", "./missing", "~/missing.gguf", "", "a/my.gguf", "~nouser/x", "x" * 5000]
+    "name", ["gpt-17", "no/such/folder", "./missing", "~/missing.gguf", "", "a/my.gguf", "~nouser/x", "x" * 5000, 5]
 )
 def test_name_that_leads_nowhere(name):
     with pytest.raises(ModelNotFoundError, match="There is no model"):

@@ -156,3 +156,5 @@ def test_plots_say_in_words_what_they_show(tiny_model):
     assert all(f"At {each}: " in family.alt_text for each in ("0", "0.5", "2"))
     with pytest.raises(BadRequestError, match="temperatures is empty"):
         temperature_family("Hi", temperatures=(), model=tiny_model)
+    with pytest.raises(BadRequestError, match="temperatures must be a list such as"):
+        temperature_family("Hi", temperatures=5, model=tiny_model)

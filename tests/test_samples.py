@@ -47,7 +47,13 @@ def test_html_escapes_replies():
 
 @pytest.mark.parametrize(
     ("options", "param"),
-    [({"samples": 0}, "samples"), ({"temperatures": ()}, "temperatures"), ({"temperatures": (3,)}, "temperature")],
+    [
+        ({"samples": 0}, "samples"),
+        ({"temperatures": ()}, "temperatures"),
+        ({"temperatures": 5}, "temperatures"),
+        ({"temperatures": "0.5"}, "temperatures"),
+        ({"temperatures": (3,)}, "temperature"),
+    ],
 )
 def test_bad_values_are_refused(options, param):
     with pytest.raises(BadRequestError) as caught:

@@ -177,6 +177,29 @@ def test_what_is_no_text_is_refused(function, encoding):
             function(bad, encoding=encoding, model=ScriptedModel(""))
 
 
+def test_messages_are_encoded_as_their_prompt_and_nothing_else_is():
+    model, messages = ScriptedModel(""), [user("Hi <|im_end|>")]
+    assert encode(messages, model=model) == encode(render(messages, model=model), model=model)
+    for bad in (5, None, b"bytes", [], ["Hi"], "half \ud83d"):
+        with pytest.raises(BadRequestError):
+            encode(bad, model=model)
+
+
+@pytest.mark.parametrize(
+    ("bad", "says"),
+    [
+        (None, "must be a list such as .*, not None"),
+        ("Hi", "must be a list such as .*, not str 'Hi'"),
+        ([72, "a"], r"token_ids\[1\] must be a whole number"),
+        ([-1], "must be at least 0"),
+        ([258], "must be at most 257, but is 258"),
+    ],
+)
+def test_what_are_no_token_ids_is_refused(bad, says):
+    with pytest.raises(BadRequestError, match=says):
+        decode(bad, model=ScriptedModel(""))
+
+
 @pytest.mark.parametrize("payload", PAYLOADS)
 def test_table_escapes_the_text(payload):
     for table in (tokenize(payload, encoding="cl100k_base"), tokenize(payload, model=ScriptedModel(""))):
