@@ -102,7 +102,9 @@ def read_in_pieces(llama, token_ids, sizes):
 # ---------------------------------------------------------------------------- Transformers is the oracle
 
 
-@pytest.mark.parametrize("sizes", [[40], [16], [1], [7, 1, 1, 20]], ids=["whole", "in chunks", "token by token", "mixed"])
+@pytest.mark.parametrize(
+    "sizes", [[40], [16], [1], [7, 1, 1, 20]], ids=["whole", "in chunks", "token by token", "mixed"]
+)
 def test_logits_are_transformers_own(pair, sizes):
     network, llama = pair
     token_ids = ids(40)
