@@ -14,6 +14,8 @@ from torch import Tensor
 
 __all__ = ["GROUP", "DenseLinear", "Int4Linear", "Int8Linear", "Linear"]
 
+ALIGNMENT = 16  # bytes
+TINY = 1e-30  # a row of zeros would have no scale to divide by
 GROUP = 32  # how many neighbouring weights of a row share a scale, in GGUF's 4-bit blocks as in PyTorch's kernel
 
 
@@ -83,17 +85,24 @@ class Int4Linear(Linear):
 
 
 class Int8Linear(Linear):
-    """Weights of 8 bits: whole numbers [outputs, inputs] int8, and one scale for each row, [outputs] bfloat16."""
+    """Weights of 8 bits: whole numbers [outputs, inputs] int8, and one scale for each row, [outputs] bfloat16.
+
+    Raises `ValueError` unless the inputs are a multiple of 16: PyTorch's kernel crashes where a row does not begin at
+    a multiple of 16 bytes.
+    """
 
     def __init__(self, weight: Tensor, scales: Tensor) -> None:
-        self.weight = weight
+        if weight.shape[1] % ALIGNMENT:
+            raise ValueError(f"The inputs of 8-bit weights must be a multiple of {ALIGNMENT}, not {weight.shape[1]}.")
+        # What is mapped from a file may begin anywhere; what PyTorch allocates begins where it should.
+        self.weight = weight.clone() if weight.data_ptr() % ALIGNMENT else weight
         self.scales = scales
         self.outputs = len(weight)
 
     @classmethod
     def quantised(cls, weight: Tensor) -> Int8Linear:
         """Return the nearest 8-bit weights to those given, [outputs, inputs] float32."""
-        scales = (weight.abs().amax(dim=1) / 127).bfloat16()
+        scales = (weight.abs().amax(dim=1).clamp(min=TINY) / 127).bfloat16()
         return cls((weight / scales[:, None].float()).round_().clamp_(-127, 127).to(torch.int8), scales)
 
     def multiply(self, vectors: Tensor) -> Tensor:

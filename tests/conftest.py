@@ -20,6 +20,7 @@ from transformers import (
 )
 
 import chatlab
+from chatlab.anatomy import network_of
 from chatlab.chat_model import ChatModel
 from chatlab.testing import byte_tokenizer
 from chatlab.transformers_model import TransformersModel
@@ -69,6 +70,12 @@ TINY: dict[str, Callable[[], PreTrainedModel]] = {"llama": _tiny_llama, "qwen2":
 def model() -> ChatModel:
     """The real default model."""
     return chatlab.load()
+
+
+@pytest.fixture(scope="session")
+def exact_model(model: ChatModel) -> TransformersModel:
+    """The real default model as Transformers runs it, on the exact weights: what chatlab's own engine is held to."""
+    return TransformersModel(model.name, network_of(model), model.tokenizer)
 
 
 @pytest.fixture(scope="session", params=TINY)

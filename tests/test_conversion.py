@@ -8,8 +8,10 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 import urllib.request
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -18,6 +20,7 @@ import gguf
 import numpy as np
 import pytest
 import torch
+from filelock import FileLock
 from gguf import GGMLQuantizationType as Kind
 from transformers import (
     AutoModelForCausalLM,
@@ -63,7 +66,7 @@ def smollm(smollm_gguf: Path, tmp_path_factory: pytest.TempPathFactory) -> Itera
         patch.setenv("CHATLAB_HOME", str(home))
         folder = converted(smollm_gguf)
     yield folder
-    shutil.rmtree(home)  # 540 MB
+    shutil.rmtree(home)  # 640 MB
 
 
 @pytest.fixture(scope="session")
@@ -99,14 +102,12 @@ def tiny_model(architecture: str, *, tied: bool = True, **options: Any) -> Any:
         hidden_size=64,
         intermediate_size=96,
         num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
         max_position_embeddings=128,
         rms_norm_eps=1e-5,
         rope_parameters={"rope_type": "default", "rope_theta": 5000.0},
         tie_word_embeddings=tied,
         initializer_range=0.1,  # so that attention matters: q and k in the wrong order are 53 % off
-        **options,
+        **{"num_attention_heads": 4, "num_key_value_heads": 2, **options},
     )
     torch.manual_seed(0)
     model = model_class(config).eval()
@@ -371,8 +372,8 @@ def test_the_default_model_is_whole_tied_and_talks(smollm: Path, smollm_tokenize
     assert smollm_tokenizer.decode(reply) == "The capital of France is Paris.<|im_end|>"
 
 
-def test_the_folder_holds_standard_files_and_no_pickle(smollm: Path) -> None:
-    assert {path.name for path in smollm.iterdir()} == FILES
+def test_the_folder_holds_standard_files_the_4_bit_weights_and_no_pickle(smollm: Path) -> None:
+    assert {path.name for path in smollm.iterdir()} == FILES | {"int4.safetensors"}
 
 
 @pytest.mark.parametrize(
@@ -416,7 +417,36 @@ def test_a_file_is_converted_once_a_changed_one_anew_a_copy_not(
     write_gguf(tiny_gguf, tiny_model("llama", tied=False))
     second = converted(tiny_gguf)
     monkeypatch.setattr(conversion, "FORMAT", conversion.FORMAT + 1)
-    assert len({first, second, converted(tiny_gguf)}) == len(folders(home)) == 3
+    third = converted(tiny_gguf)
+    assert len({first, second, third}) == 3
+    assert folders(home) == sorted([first.name, third.name]), "what another format made of this file is gone"
+
+
+def test_older_formats_of_a_file_go_when_the_new_one_is_there_and_no_sooner(
+    home: Path, tiny_gguf: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(conversion, "FORMAT", 2)
+    old = converted(tiny_gguf)
+    (old.with_name(old.name.replace("-v2", "-v1"))).mkdir()
+    newer = old.with_name(old.name.replace("-v2", "-v9"))
+    newer.mkdir()
+    monkeypatch.setattr(conversion, "FORMAT", 3)
+    with monkeypatch.context() as patch:
+        patch.setattr(conversion, "_convert", lambda *_: (_ for _ in ()).throw(ModelFilesError("broken")))
+        with pytest.raises(ModelFilesError, match="broken"):
+            converted(tiny_gguf)
+        assert len(folders(home)) == 3, "a conversion that fails takes nothing away"
+    lock = FileLock(home / "models" / ".conversion.lock")
+    with ThreadPoolExecutor() as pool:
+        with lock:  # another process builds
+            building = home / "models" / "other.building"
+            building.mkdir()
+            waiting = pool.submit(converted, tiny_gguf)
+            time.sleep(0.5)
+            assert old.is_dir() and building.is_dir() and not waiting.done()
+        new = waiting.result(timeout=60)
+    assert folders(home) == sorted([new.name, newer.name])
+    AutoModelForCausalLM.from_pretrained(new)
 
 
 def test_a_cut_file_is_refused_wherever_it_is_cut(tmp_path: Path, home: Path, tiny_gguf: Path) -> None:

@@ -164,10 +164,10 @@ def test_views_escape_every_token(tiny_model, monkeypatch, payload):
         assert not any(tag in html for tag in ("<script", "<img", "<b>", "<h1"))
 
 
-def test_real_model(model):
-    before, _ = model.next_token_logits([504, 3575, 282, 4649, 314])
+def test_real_model(model, exact_model):
+    before, _ = exact_model.next_token_logits([504, 3575, 282, 4649, 314])
     forward = inspect_forward("The capital of France is", model=model)
-    after, _ = model.next_token_logits([504, 3575, 282, 4649, 314])
+    after, _ = exact_model.next_token_logits([504, 3575, 282, 4649, 314])
     assert forward.token_ids == (504, 3575, 282, 4649, 314)
     assert torch.equal(before, after), "looking changes nothing"
     assert torch.allclose(forward.logits[-1], before, atol=1e-3)

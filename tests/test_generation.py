@@ -36,9 +36,10 @@ def ours(model, input_ids, max_tokens, params=GREEDY):
 
 
 @pytest.mark.parametrize("question", ["What is the capital of France?", "Tell me a joke.", "2+2=", "🎉"])
-def test_greedy_equals_transformers_generate_on_the_real_model(model, question):
-    input_ids = encode(render([system("You are a helpful assistant."), user(question)], model=model), model=model)
-    assert ours(model, input_ids, 16) == reference(model, input_ids, 16)
+def test_greedy_equals_transformers_generate_on_the_real_model(exact_model, question):
+    messages = [system("You are a helpful assistant."), user(question)]
+    input_ids = encode(render(messages, model=exact_model), model=exact_model)
+    assert ours(exact_model, input_ids, 16) == reference(exact_model, input_ids, 16)
 
 
 @pytest.mark.parametrize("penalty", [1.0, 1.5])

@@ -25,7 +25,7 @@ def test_default_model(model):
     assert (model.name, model.context_length, model.vocab_size) == ("SmolLM2-135M-Instruct", 8192, 49152)
     assert model.tokenizer.convert_ids_to_tokens(model.end_token_ids[0]) == "<|im_end|>"
     assert set(model.control_tokens) >= {"<|im_start|>", "<|im_end|>", "<|endoftext|>"}
-    assert repr(model) == "TransformersModel('SmolLM2-135M-Instruct', context_length=8192)"
+    assert repr(model) == "LlamaModel('SmolLM2-135M-Instruct', context_length=8192)"
 
 
 def test_loading_twice_gives_the_same_object(model):

@@ -12,7 +12,7 @@ import os
 import re
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from filelock import FileLock
@@ -60,7 +60,20 @@ def converted(gguf_path: Path) -> Path:
                 os.replace(building, folder)
             finally:
                 shutil.rmtree(building, ignore_errors=True)
+            _remove_older(folder, building)
     return folder
+
+
+def _remove_older(folder: Path, building: Path) -> None:
+    """Remove what an earlier chatlab made of the same file; the lock is held, so nobody is making one now.
+
+    Each is moved away in one step first, so that a killed process leaves no half of it under its name.
+    """
+    stem = folder.name.removesuffix(f"-v{FORMAT}")
+    for version in range(1, FORMAT):
+        with suppress(OSError):  # it is not there, or Windows keeps it because a process has it open
+            os.replace(folder.with_name(f"{stem}-v{version}"), building)
+        shutil.rmtree(building, ignore_errors=True)
 
 
 def _fingerprint(gguf_path: Path) -> str:

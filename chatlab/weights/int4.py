@@ -27,26 +27,27 @@ from chatlab.llama import Layer, Llama, Shape
 __all__ = ["build_llama", "has_int4", "load_int4", "save_int4"]
 
 FILE = "int4.safetensors"
+OUTPUTS = 16  # PyTorch's kernel wants a multiple of so many
 
 
 def save_int4(
     tensors: Mapping[str, gguf.ReaderTensor], folder: Path, *, reorder: Callable[[str, npt.NDArray[Any]], Any]
 ) -> bool:
-    """Write the tensors, keyed by Transformers' names, into the folder; return False for weights of other than 4 bits.
+    """Write the tensors, keyed by Transformers' names, into the folder.
 
-    `reorder` puts the rows of a matrix of that name into Transformers' order.
+    Returns False, and writes nothing, where a matrix is none that `Int4Linear` can hold. `reorder` puts the rows of a matrix of that name into Transformers' order.
 
     Each matrix becomes `NAME.nibbles` and `NAME.scales` (see `Int4Linear`), the embedding and the head `NAME` and
     `NAME.scales` (see `Int8Linear`), everything else float32.
     """
     written: dict[str, Tensor] = {}
     for name, tensor in tensors.items():
-        if "embed_tokens" in name or "lm_head" in name:
-            linear = Int8Linear.quantised(torch.from_numpy(gguf.dequantize(tensor.data, tensor.tensor_type)))
+        if len(tensor.shape) == 1:
+            written[name] = torch.from_numpy(reorder(name, _dense(tensor)))
+        elif "embed_tokens" in name or "lm_head" in name:
+            linear = Int8Linear.quantised(torch.from_numpy(_dense(tensor)))
             written |= {name: linear.weight, f"{name}.scales": linear.scales}
-        elif len(tensor.shape) == 1:
-            written[name] = torch.from_numpy(gguf.dequantize(tensor.data, tensor.tensor_type).copy())
-        elif tensor.tensor_type in (Kind.Q4_0, Kind.Q4_1):
+        elif tensor.tensor_type in (Kind.Q4_0, Kind.Q4_1) and tensor.shape[1] % OUTPUTS == 0:
             nibbles, scales = (
                 torch.from_numpy(np.ascontiguousarray(reorder(name, each))) for each in _unpacked(tensor)
             )
@@ -56,6 +57,11 @@ def save_int4(
             return False
     save_file(written, folder / FILE)
     return True
+
+
+def _dense(tensor: gguf.ReaderTensor) -> npt.NDArray[np.float32]:
+    """Return the numbers that a tensor's blocks stand for, in memory of their own."""
+    return np.array(gguf.dequantize(tensor.data, tensor.tensor_type), dtype=np.float32)
 
 
 def has_int4(folder: Path) -> bool:
