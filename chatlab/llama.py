@@ -25,7 +25,7 @@ from chatlab.linear import Linear
 
 __all__ = ["KVCache", "Layer", "Llama", "Shape"]
 
-FIRST_CAPACITY = 256  # tokens; a cache that is full doubles
+FIRST_CAPACITY = 256  # tokens; a cache that is full grows by so many, or by a quarter
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class Layer:
 class KVCache:
     """The keys and values of every token read so far, per layer: [key_value_heads, capacity, head_dim].
 
-    The memory is reserved ahead and doubles when it is full, so that a new token costs one small copy.
+    The memory is reserved ahead, a quarter more when it is full, so that a new token costs one small copy.
     """
 
     def __init__(self, layers: int, key_value_heads: int, head_dim: int, capacity: int = FIRST_CAPACITY) -> None:
@@ -69,7 +69,7 @@ class KVCache:
         """Make room for so many more tokens."""
         if self.length + tokens <= self.capacity:
             return
-        self.capacity = max(2 * self.capacity, self.length + tokens)
+        self.capacity = max(self.capacity + FIRST_CAPACITY, self.capacity * 5 // 4, self.length + tokens)
         for tensors in (self.keys, self.values):
             for layer, old in enumerate(tensors):
                 tensors[layer] = old.new_empty(old.shape[0], self.capacity, old.shape[2])
@@ -181,9 +181,7 @@ def attend(queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
     groups, length, _ = keys.shape
     grouped = queries.view(n, groups, heads // groups, head_dim).permute(1, 2, 0, 3).reshape(groups, -1, head_dim)
     # From here on a row is one head's query of one token: heads / groups × n rows in each group.
-    scores = torch.bmm(grouped, keys.transpose(1, 2)).mul_(
-        1 / math.sqrt(head_dim)
-    )  # [groups, heads/groups × n, length]
+    scores = torch.bmm(grouped, keys.transpose(1, 2)).mul_(1 / math.sqrt(head_dim))  # [groups, rows, length]
     if n > 1:  # a token must not look at those after it
         later = torch.ones(n, length, dtype=torch.bool).triu_(length - n + 1)
         scores.view(groups, -1, n, length).masked_fill_(later, float("-inf"))

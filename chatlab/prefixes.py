@@ -89,7 +89,12 @@ class PrefixCache:
     def keep(
         self, token_ids: Sequence[int], past_key_values: Any, *, prompt_length: int, logits: Tensor, size: int
     ) -> None:
-        """Keep tokens and the cache that holds them, which must not be changed any more."""
+        """Keep tokens and the cache that holds them, which must not be changed any more.
+
+        What is larger than `max_bytes` by itself is not kept, and drives nothing else out.
+        """
+        if size > self.max_bytes:
+            return
         entry = _Entry(list(token_ids), past_key_values, prompt_length, logits, size)
         with self._lock:
             self._entries = [each for each in self._entries if not _begins(each, entry)]

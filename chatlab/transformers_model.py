@@ -18,6 +18,7 @@ from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
     DynamicCache,
+    DynamicLayer,
     PreTrainedModel,
     PreTrainedTokenizerFast,
 )
@@ -25,6 +26,7 @@ from transformers.utils import logging as transformers_logging
 
 from chatlab.chat_model import ChatModel
 from chatlab.errors import ModelFilesError
+from chatlab.prefixes import PrefixCache
 from chatlab.threads import Threads
 
 __all__ = ["TransformersModel", "cache_argument", "load_folder"]
@@ -68,9 +70,15 @@ class TransformersModel(ChatModel):
     def fork(self, past_key_values: Any, length: int | None = None) -> Any:
         """Return a copy of the cache, or of its first `length` tokens."""
         twin = copy.deepcopy(past_key_values)
-        if length is not None:
-            twin.crop(length)
+        left_out = 0 if length is None else twin.get_seq_length() - length
+        if left_out > 0:
+            twin.crop(-left_out)  # how many to remove: Transformers 5.23 takes no length any more
         return twin
+
+    @property
+    def cuttable(self) -> bool:
+        """Whether a cache can be cut: where every layer keeps all tokens, not those of a sliding window or a state."""
+        return all(type(layer) is DynamicLayer for layer in DynamicCache(config=self.network.config).layers)
 
     def cache_bytes(self, past_key_values: Any) -> int:
         """Return how much memory a cache takes."""
@@ -129,7 +137,10 @@ def load_folder(
         )
     if chat_template is not None:
         tokenizer.chat_template = chat_template
-    return TransformersModel(title, network.to(device), tokenizer)
+    model = TransformersModel(title, network.to(device), tokenizer)
+    if model.cuttable:
+        model.prefixes = PrefixCache()
+    return model
 
 
 @contextmanager

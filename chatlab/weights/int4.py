@@ -35,7 +35,8 @@ def save_int4(
 ) -> bool:
     """Write the tensors, keyed by Transformers' names, into the folder.
 
-    Returns False, and writes nothing, where a matrix is none that `Int4Linear` can hold. `reorder` puts the rows of a matrix of that name into Transformers' order.
+    `reorder` puts the rows of a tensor of that name into Transformers' order. Returns False, and writes nothing, where
+    a matrix is none that `Int4Linear` can hold.
 
     Each matrix becomes `NAME.nibbles` and `NAME.scales` (see `Int4Linear`), the embedding and the head `NAME` and
     `NAME.scales` (see `Int8Linear`), everything else float32.
