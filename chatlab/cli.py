@@ -1,4 +1,4 @@
-"""The command line: `chatlab lab`, `chatlab chat`, `chatlab serve`, `chatlab models`.
+"""The command line: `chatlab lab`, `chatlab chat`, `chatlab serve`, `chatlab bench`, `chatlab models`.
 
 In: what is typed in a terminal. Out: calls of the same functions a notebook uses. Knows nothing of its own, and imports
 PyTorch only when a command needs a model.
@@ -179,6 +179,26 @@ def serve(
     except ValueError as error:
         raise typer.BadParameter(str(error)) from None
     serve_model(model, settings)
+
+
+@app.command()
+def bench(
+    model: Annotated[
+        str | None, typer.Option(help="A hub id, a folder or a GGUF file; default: the one at hand.")
+    ] = None,
+    runs: Annotated[
+        int | None, typer.Option(help="How often each thing is measured; default: 5, with --quick 2.")
+    ] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="Shorter texts: about a minute.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print every single figure, as JSON.")] = False,
+) -> None:
+    """Measure how fast this machine runs the model, beside the other engines that are installed."""
+    from json import dumps
+
+    from chatlab import benchmark
+
+    report = benchmark.run(model, runs=runs, quick=quick)
+    print(dumps(report.to_dict(), indent=2) if json else report)
 
 
 @models_app.callback(invoke_without_command=True)

@@ -87,7 +87,7 @@ class ScriptedModel(ChatModel):
         if past_key_values is None:
             reply = self.replies[min(len(self._read), len(self.replies) - 1)]
             past_key_values = {
-                "reply": [*reply.encode(), self.end_token_ids[0]],
+                "reply": [*reply.encode(), self.tokenizer.eos_token_id],
                 "ids": [],
                 "single_tokens": 0,
             }

@@ -85,7 +85,7 @@ def test_errors_are_told_without_a_traceback(monkeypatch, capsys):
 def test_models_lists_where_and_what(model):
     result = run(cli.app, ["models"])
     assert "SmolLM2-135M-Instruct" in result.stdout and "converted" in result.stdout
-    assert run(cli.app, ["models", "path"]).stdout.strip().endswith("-v1")
+    assert run(cli.app, ["models", "path"]).stdout.strip().endswith("-v2")
     assert run(cli.app, ["models", "path", "SmolLM2-135M-Instruct"]).stdout.strip().endswith("SmolLM2-135M-Instruct")
     assert run(cli.app, ["models", "path", "Model-Z"]).exit_code == 2
     assert run(cli.app, ["models", "fetch"]).stdout == "SmolLM2-135M-Instruct is ready.\n"
