@@ -11,11 +11,12 @@ import json
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
-from transformers import AutoConfig, PreTrainedTokenizerFast
+from transformers import PreTrainedTokenizerFast
 
 from chatlab.chat_model import ChatModel
 from chatlab.llama import KVCache, Llama
@@ -41,7 +42,8 @@ class LlamaModel(ChatModel):
         tokenizer = PreTrainedTokenizerFast.from_pretrained(folder)
         if chat_template is not None:
             tokenizer.chat_template = chat_template
-        config = AutoConfig.from_pretrained(folder)
+        # chatlab has written these itself; Transformers' own reader of them takes half a second to import.
+        config = SimpleNamespace(**json.loads((folder / "config.json").read_text(encoding="utf-8")))
         generation = json.loads((folder / "generation_config.json").read_text(encoding="utf-8"))
         ends = generation["eos_token_id"]  # one, or a list
         end_token_ids = [*(ends if isinstance(ends, list) else [ends]), tokenizer.eos_token_id]
