@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, TypeAlias, TypeVar
 
 from torch import Tensor
@@ -24,6 +25,7 @@ __all__ = [
     "Work",
     "check_room",
     "drive",
+    "drive_together",
     "next_item",
     "prefill",
     "prefill_chunks",
@@ -88,6 +90,33 @@ def drive(model: ChatModel, work: Work[Made]) -> Iterator[Made]:
         return
     finally:
         work.close()
+
+
+def drive_together(model: ChatModel, works: Sequence[Work[Made]]) -> list[list[Made]]:
+    """Let the model read for several works in one pass, again and again; return what each has made."""
+    made: list[list[Made]] = [[] for _ in works]
+    results: list[Results | None] = [None] * len(works)
+    going = list(range(len(works)))
+    try:
+        while True:
+            readings: dict[int, Reading] = {}
+            for number in going:
+                while (item := next_item(works[number], results[number])) is not None:
+                    results[number] = None
+                    if isinstance(item, Reading):
+                        readings[number] = item
+                        break
+                    made[number].append(item)
+            going = list(readings)
+            if not going:
+                break
+            read = iter(model.next_logits_of_many([text for each in readings.values() for text in each.texts]))
+            for number, reading in readings.items():
+                results[number] = list(islice(read, len(reading.texts)))
+    finally:
+        for work in works:
+            work.close()
+    return made
 
 
 def check_room(model: ChatModel, prompt_tokens: int, reply_tokens: int = 1) -> None:

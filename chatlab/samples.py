@@ -14,16 +14,19 @@ from typing import TYPE_CHECKING
 from chatlab.chat_model import ChatModel
 from chatlab.checks import check_integer, check_list
 from chatlab.display import escape, view
-from chatlab.generation import generate_steps, read_prompt
+from chatlab.generation import make_steps, read_prompt
 from chatlab.messages import Message
 from chatlab.model import resolve
-from chatlab.reading import Prefill, prefill
+from chatlab.reading import Prefill, drive_together, prefill
 from chatlab.sampling import SamplingParams
+from chatlab.steps import Step
 
 if TYPE_CHECKING:
     from chatlab.plots.figures import Plot
 
 __all__ = ["Sample", "Samples", "distinct", "sample_replies"]
+
+SIDE_BY_SIDE = 8  # each reply has a key-value cache of its own
 
 
 @dataclass(frozen=True)
@@ -132,9 +135,7 @@ def sample_replies(
     read = prefill(model, read_prompt(prompt, model=model))
     return Samples(
         {
-            params.temperature: tuple(
-                _reply(model, read, params, max_completion_tokens, seed + number) for number in range(samples)
-            )
+            params.temperature: _replies(model, read, params, max_completion_tokens, range(seed, seed + samples))
             for params in settings
         }
     )
@@ -153,7 +154,23 @@ def distinct(sequences: Sequence[Sequence[int]], *, n: int = 2) -> float:
     return len(set(grams)) / len(grams) if grams else 0.0
 
 
-def _reply(model: ChatModel, read: Prefill, params: SamplingParams, max_tokens: int, seed: int) -> Sample:
-    forked = Prefill(read.input_ids, read.logits, model.fork(read.past_key_values))
-    steps = list(generate_steps(model, forked, params=params, max_tokens=max_tokens, seed=seed))
-    return Sample("".join(step.text for step in steps), tuple(step.token_id for step in steps))
+def _replies(
+    model: ChatModel, read: Prefill, params: SamplingParams, max_tokens: int, seeds: Sequence[int]
+) -> tuple[Sample, ...]:
+    """Return a reply for each seed; the model reads for several of them together."""
+    replies: list[list[Step]] = []
+    for start in range(0, len(seeds), SIDE_BY_SIDE):
+        works = [
+            make_steps(
+                model,
+                Prefill(read.input_ids, read.logits, model.fork(read.past_key_values)),
+                params=params,
+                max_tokens=max_tokens,
+                seed=seed,
+            )
+            for seed in seeds[start : start + SIDE_BY_SIDE]
+        ]
+        replies += drive_together(model, works)
+    return tuple(
+        Sample("".join(step.text for step in steps), tuple(step.token_id for step in steps)) for steps in replies
+    )

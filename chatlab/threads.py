@@ -53,7 +53,9 @@ class Threads:
             (then, before), (now, used) = self._seen, self._look()
             busy = (used - before) / (now - then)  # cores that other programs use, on average
             # A core that is used for a fifth of the time counts as free: something small runs on every machine.
-            self._free = int(max(1, min(self.cores - busy + 0.2, self.cores, MOST)))
+            # Where this process may use only some of the machine's cores, the others are taken to be used first.
+            free = (psutil.cpu_count() or self.cores) - busy + 0.2
+            self._free = int(max(1, min(free, self.cores, MOST)))
             self._seen = now, used
         return self._free
 

@@ -22,6 +22,16 @@ def test_replies_are_those_of_generate_with_the_same_seeds(tiny_model):
     assert samples.distinct_first_tokens(0) == 1
 
 
+def test_the_real_model_reads_for_several_and_each_reply_is_as_alone(model):
+    options = {"max_completion_tokens": 10, "model": model}
+    samples = sample_replies("Once upon a time", temperatures=[1.0], samples=10, seed=3, **options)
+    for number, reply in enumerate(samples.replies[1.0]):
+        steps = list(generate("Once upon a time", temperature=1.0, seed=3 + number, **options))
+        assert reply.token_ids == tuple(step.token_id for step in steps)
+        assert reply.text == "".join(step.text for step in steps)
+    assert samples.distinct_replies(1.0) > 5
+
+
 @given(st.lists(st.lists(st.integers(0, 3), max_size=6), max_size=5), st.integers(1, 3))
 def test_distinct_is_a_share(sequences, n):
     share = distinct(sequences, n=n)

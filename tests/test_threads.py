@@ -1,0 +1,141 @@
+"""As many threads as cores are free: on made-up machines, and on this one."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from types import SimpleNamespace
+
+import psutil
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from chatlab import threads
+from chatlab.threads import MOST, SECONDS, Threads
+
+LONG_ENOUGH = 1.01 * SECONDS
+
+
+class Machine:
+    """A machine of so many cores, on which time passes when it is told to."""
+
+    def __init__(self, cores, allowed=None):
+        self.cores, self.allowed = cores, allowed or cores
+        self.now = self.user = self.idle = self.own = 0.0
+        self.others = self.self_use = 0.0  # cores in use
+        self.threads = 1
+
+    def pass_time(self, seconds):
+        self.now += seconds
+        self.user += (self.others + self.self_use) * seconds
+        self.own += self.self_use * seconds
+        self.idle += max(0.0, self.cores - self.others - self.self_use) * seconds
+
+    def install(self, patch):
+        times = psutil.cpu_times()
+        patch.setattr(os, "sched_getaffinity", lambda pid: set(range(self.allowed)), raising=False)
+        patch.setattr(psutil, "cpu_count", lambda: self.cores)
+        patch.setattr(
+            psutil,
+            "cpu_times",
+            lambda: type(times)(**{**dict.fromkeys(times._fields, 0.0), "user": self.user, "idle": self.idle}),
+        )
+        patch.setattr(
+            psutil, "Process", lambda: SimpleNamespace(cpu_times=lambda: SimpleNamespace(user=self.own, system=0.0))
+        )
+        patch.setattr(threads, "time", SimpleNamespace(monotonic=lambda: self.now, sleep=self.pass_time))
+        patch.setattr(torch, "get_num_threads", lambda: self.threads)
+        patch.setattr(torch, "set_num_threads", lambda number: setattr(self, "threads", number))
+        return self
+
+
+def test_a_quiet_machine_gives_all_its_cores(monkeypatch):
+    machine = Machine(4).install(monkeypatch)
+    assert Threads().adapt() == machine.threads == 4
+
+
+def test_never_more_than_a_small_model_can_use(monkeypatch):
+    Machine(64).install(monkeypatch)
+    assert Threads().adapt() == MOST < 64
+
+
+def test_it_adapts_when_others_come_and_go_but_not_to_its_own_work(monkeypatch):
+    machine = Machine(4).install(monkeypatch)
+    chosen = Threads()
+    machine.self_use = 4.0
+    machine.pass_time(2 * LONG_ENOUGH)
+    assert chosen.adapt() == 4, "its own work takes nothing from it"
+    machine.self_use, machine.others = 2.0, 2.0
+    machine.pass_time(LONG_ENOUGH)
+    assert chosen.adapt() == machine.threads == 2
+    machine.others = 10.0
+    machine.pass_time(LONG_ENOUGH)
+    assert chosen.adapt() == 1
+    machine.others = 0.1
+    machine.pass_time(SECONDS / 2)
+    assert chosen.adapt() == 1, "it does not look all the time"
+    machine.pass_time(2 * LONG_ENOUGH)
+    assert chosen.adapt() == machine.threads >= 1
+    machine.pass_time(LONG_ENOUGH)
+    assert chosen.adapt() == 4
+
+
+def test_a_number_that_was_set_holds(monkeypatch):
+    machine = Machine(4).install(monkeypatch)
+    chosen = Threads(2)
+    machine.others = 4.0
+    machine.pass_time(LONG_ENOUGH)
+    assert chosen.adapt() == machine.threads == 2
+    chosen.number = None
+    assert chosen.adapt() == machine.threads == 1
+
+
+def test_other_cores_of_the_machine_do_not_matter_where_only_some_may_be_used(monkeypatch):
+    machine = Machine(64, allowed=2).install(monkeypatch)
+    machine.others = 30.0
+    chosen = Threads()
+    machine.pass_time(LONG_ENOUGH)
+    assert chosen.adapt() == 2
+    machine.others = 63.0
+    machine.pass_time(LONG_ENOUGH)
+    assert chosen.adapt() == 1
+
+
+@given(st.integers(1, 32), st.lists(st.tuples(st.floats(0, 40), st.floats(0, 3)), max_size=10))
+@settings(max_examples=100, deadline=None)
+def test_never_more_than_are_free_and_never_none(cores, story):
+    with pytest.MonkeyPatch.context() as patch:
+        machine = Machine(cores).install(patch)
+        chosen = Threads()
+        for others, seconds in story:
+            machine.others = min(others, float(cores))
+            machine.pass_time(seconds)
+            looked = seconds >= LONG_ENOUGH
+            wanted = chosen.adapt()
+            assert 1 <= wanted <= min(cores, MOST) and machine.threads == wanted
+            if looked:
+                machine.pass_time(LONG_ENOUGH)
+                assert chosen.adapt() <= max(1, cores - machine.others + 0.21)
+
+
+@pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="one core cannot be shared out")
+def test_a_process_that_takes_a_core_of_this_machine_costs_a_thread():
+    before = torch.get_num_threads()
+    chosen = Threads()
+    most = min(chosen.cores, MOST)
+    child = subprocess.Popen([sys.executable, "-c", "while True: pass"])
+    try:
+        if most == MOST:
+            pytest.skip("more cores than are used anyway")
+        deadline = time.monotonic() + 20
+        while chosen.adapt() >= most and time.monotonic() < deadline:
+            time.sleep(0.1)
+        assert chosen.adapt() < most
+    finally:
+        child.kill()
+        child.wait()
+        torch.set_num_threads(before)
