@@ -102,6 +102,8 @@ def code_cells(notebook):
 
 def run_all_cells(page, path):
     """Run every cell by the menu, save until all have a number in the file, and return the code cells."""
+    # A kernel that is restarted while it starts may lose the cells it was to run.
+    page.wait_for_selector(".jp-Notebook-ExecutionIndicator[data-status=idle]")
     page.click("text=Kernel >> visible=true")
     page.click("text=Restart Kernel and Run All Cells")
     page.click(".jp-Dialog button.jp-mod-accept")
