@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import signal
 import threading
 
@@ -30,6 +31,8 @@ def shell(tmp_path, monkeypatch):
     load_ipython_extension(shell)
     yield shell
     InteractiveShell.clear_instance()
+    shell.atexit_operations()  # now, while the folder with its history is still there
+    atexit.unregister(shell.atexit_operations)
 
 
 @pytest.fixture

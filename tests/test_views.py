@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import inspect
 import re
+import socket
 from html.parser import HTMLParser
 
 import pytest
@@ -15,6 +16,8 @@ from test_package import IMPORTABLE
 
 import chatlab
 from chatlab import Conversation, assistant, system, user
+from chatlab.benchmark.measures import Sample
+from chatlab.benchmark.report import Report
 from chatlab.display import completion_html
 from chatlab.fitted import Fitted
 from chatlab.magics import _Transcript
@@ -40,6 +43,10 @@ PAYLOADS = [
     "$\\frac{<b>}$ <math><mi>",
     "<style>*{display:none}</style>",
 ]
+
+
+with socket.create_server(("127.0.0.1", 0)) as free:
+    PORT = free.getsockname()[1]  # the same each time, as a server tells it
 
 
 class Markup(HTMLParser):
@@ -103,6 +110,9 @@ def objects(text, network):
     yield _Transcript(messages, text)
     yield trace.plot()
     yield budget_bar(fitted)
+    yield Report({text: text}, samples=[Sample("cold", text, 1.0, 1)], absent={text: text})
+    with chatlab.serve(scripted, port=PORT) as server:
+        yield server
 
 
 def shown(text, network):
