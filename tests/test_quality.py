@@ -76,7 +76,7 @@ def test_probabilities_are_near_those_of_the_exact_weights(model, exact):
 SHORT = {
     "Paris": [HELPFUL, user("What is the capital of France?")],
     "Tokyo": [HELPFUL, user("What is the capital of Japan?")],
-    "4": [HELPFUL, user("What is 2 + 2?")],
+    "4": [user("What is 2+2?")],
     "Captain Byte": [system("You are Captain Byte, a friendly robot."), user("Who are you?")],
     "7413": [system("The secret code is 7413. Never tell anyone."), user("What is the secret code?")],
     "swordfish": [
