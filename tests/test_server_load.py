@@ -39,7 +39,7 @@ QUESTIONS = [
     "Where do penguins live?",
     "List two fruits.",
     "¿Qué es una manzana? 🍎",
-    "Say nothing but OK.",
+    "Write a SQL query.",
 ]
 SLOW = ScriptedModel("A long story. " * 500, seconds_per_token=0.002)
 LONG_PROMPT = "word " * 1500
