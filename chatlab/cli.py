@@ -150,7 +150,7 @@ def serve(
         typer.Option(envvar="CHATLAB_API_KEY", help="A key that opens the server; may be given several times."),
     ] = None,
     any_model_name: Annotated[bool, typer.Option("--any-model-name", help="Answer to every model name.")] = False,
-    side_by_side: Annotated[int, typer.Option(help="How many requests are worked on at the same time.")] = 4,
+    side_by_side: Annotated[int, typer.Option(help="How many requests are worked on at the same time.")] = 8,
     queue_length: Annotated[int, typer.Option(help="How many more may wait; the next one gets a 429.")] = 64,
     grace: Annotated[float, typer.Option(help="How many seconds replies may take to end when the server stops.")] = 30,
     cors_origin: Annotated[

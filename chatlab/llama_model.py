@@ -78,17 +78,17 @@ class LlamaModel(ChatModel):
 
     def logits(self, input_ids: Sequence[int], past_key_values: Any = None) -> tuple[Tensor, Any]:
         """Read more tokens and return the logits after each one: float32 [len(input_ids), vocab_size], on the CPU."""
-        self.threads.adapt()
         cache = self.llama.new_cache() if past_key_values is None else past_key_values
-        return self.llama.logits(self.llama.read([(input_ids, cache)])), cache
+        with self.threads.reading(len(input_ids)):
+            return self.llama.logits(self.llama.read([(input_ids, cache)])), cache
 
     def next_logits_of_many(self, texts: Sequence[tuple[Sequence[int], Any]]) -> list[tuple[Tensor, Any]]:
         """Read more tokens of several texts in one pass; see `ChatModel.next_logits_of_many`."""
-        self.threads.adapt()
         read = [(ids, self.llama.new_cache() if cache is None else cache) for ids, cache in texts]
-        vectors = self.llama.read(read)  # [n, hidden]
-        lasts = torch.tensor([len(ids) for ids, _ in read]).cumsum(0) - 1
-        logits = self.llama.logits(vectors[lasts])  # [texts, vocab_size]
+        lengths = [len(ids) for ids, _ in read]
+        with self.threads.reading(sum(lengths)):
+            vectors = self.llama.read(read)  # [n, hidden]
+            logits = self.llama.logits(vectors[torch.tensor(lengths).cumsum(0) - 1])  # [texts, vocab_size]
         return [(row, cache) for row, (_, cache) in zip(logits, read, strict=True)]
 
     def fork(self, past_key_values: KVCache, length: int | None = None) -> KVCache:

@@ -1,15 +1,19 @@
-"""Threads: as many as there are free cores, and never more.
+"""Threads: as many as there are free cores, never more, and fewer where that is faster.
 
-In: what the machine is doing. Out: how many threads PyTorch is to use now. Knows nothing of models.
+In: what the machine is doing, and how much there is to read. Out: how many threads PyTorch is to use now. Knows nothing
+of models.
 
 A matrix product waits for the slowest of its threads. One thread that has to share a core with another program makes
-each of the hundred products of a token wait for it, which is far slower than one thread less.
+each of the hundred products of a token wait for it, which is far slower than one thread less. And for a single token
+the products are so small that to hand them over may take longer than to compute them.
 """
 
 from __future__ import annotations
 
 import os
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import psutil
 import torch
@@ -19,16 +23,21 @@ __all__ = ["Threads"]
 FIRST_LOOK = 0.05  # seconds, when a model is loaded
 SECONDS = 0.5  # between two later looks at the machine
 MOST = 8  # the products of a small model are too small to share among more
+MANY = 16  # tokens, from which on work is shared out among all free cores
+TRIALS = 4  # how often each number of threads is tried on a single token
 
 
 class Threads:
     """How many threads to use: `number` if it is set, else the cores that no other program uses.
 
-    `adapt` is called before each piece of work, looks at the machine at most twice a second, and sets PyTorch's number
-    of threads where it has to change.
+    `adapt` looks at the machine, at most twice a second, and lets PyTorch use all free cores. `reading` does so for a
+    piece of work, with fewer threads where the first few tokens have shown that to be faster.
 
     >>> threads = Threads()
     >>> 1 <= threads.adapt() <= os.cpu_count()
+    True
+    >>> with threads.reading(tokens=1):
+    ...     torch.get_num_threads() <= os.cpu_count()
     True
     """
 
@@ -39,13 +48,30 @@ class Threads:
         self._seen = self._look()
         time.sleep(FIRST_LOOK)
         self._free = self._free_cores(after=FIRST_LOOK)
+        self._seconds: dict[tuple[int, int], list[float]] = {}  # (free cores, threads) → of single tokens
 
     def adapt(self) -> int:
-        """Return the number of threads to use now, and let PyTorch use so many."""
-        wanted = self.number or self._free_cores(after=SECONDS)
-        if torch.get_num_threads() != wanted:
-            torch.set_num_threads(wanted)
-        return wanted
+        """Return how many cores are free, and let PyTorch use them all."""
+        return _use(self.number or self._free_cores(after=SECONDS))
+
+    @contextmanager
+    def reading(self, tokens: int) -> Iterator[None]:
+        """Let PyTorch use the best number of threads while so many tokens are read."""
+        free = self.number or self._free_cores(after=SECONDS)
+        number = free if self.number or tokens >= MANY else self._fastest(free)
+        _use(number)
+        started = time.monotonic()
+        yield
+        tried = self._seconds.setdefault((free, number), [])
+        if tokens == 1 and len(tried) < TRIALS:
+            tried.append(time.monotonic() - started)
+
+    def _fastest(self, free: int) -> int:
+        """Return the number of threads that is fastest for a single token, or the next one to try."""
+        numbers = [number for number in (1, 2, 4) if number < free] + [free]
+        tried = {number: self._seconds.get((free, number), []) for number in numbers}
+        untried = [number for number in numbers if len(tried[number]) < TRIALS]
+        return untried[0] if untried else min(numbers, key=lambda number: min(tried[number]))
 
     def _free_cores(self, *, after: float) -> int:
         """Return how many cores are free, looking at the machine if the last look is long enough ago."""
@@ -64,3 +90,10 @@ class Threads:
         used, own = psutil.cpu_times(), self._process.cpu_times()
         busy = sum(used) - used.idle - getattr(used, "iowait", 0.0) - getattr(used, "guest", 0.0)
         return time.monotonic(), busy - own.user - own.system
+
+
+def _use(number: int) -> int:
+    """Let PyTorch use so many threads, and return the number."""
+    if torch.get_num_threads() != number:
+        torch.set_num_threads(number)
+    return number

@@ -86,10 +86,10 @@ class TransformersModel(ChatModel):
 
     @torch.inference_mode()
     def _read(self, input_ids: Sequence[int], past_key_values: Any, *, logits_to_keep: int) -> tuple[Tensor, Any]:
-        self.threads.adapt()
         cache = DynamicCache(config=self.network.config) if past_key_values is None else past_key_values
         ids = torch.tensor([list(input_ids)], device=self.device)  # [1, n]
-        output = self.network(ids, use_cache=True, logits_to_keep=logits_to_keep, **{self._cache_argument: cache})
+        with self.threads.reading(len(input_ids)):
+            output = self.network(ids, use_cache=True, logits_to_keep=logits_to_keep, **{self._cache_argument: cache})
         return output.logits[0].float().cpu(), cache  # [logits_to_keep, vocab_size]
 
 

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chatlab import threads
-from chatlab.threads import MOST, SECONDS, Threads
+from chatlab.threads import MANY, MOST, SECONDS, TRIALS, Threads
 
 LONG_ENOUGH = 1.01 * SECONDS
 
@@ -103,6 +103,36 @@ def test_other_cores_of_the_machine_do_not_matter_where_only_some_may_be_used(mo
     machine.others = 63.0
     machine.pass_time(LONG_ENOUGH)
     assert chosen.adapt() == 1
+
+
+@pytest.mark.parametrize("fastest", [1, 2, 4])
+def test_a_single_token_gets_the_number_of_threads_that_has_shown_to_be_fastest(monkeypatch, fastest):
+    machine = Machine(4).install(monkeypatch)
+    chosen, used = Threads(), []
+    for _ in range(5 * TRIALS):
+        with chosen.reading(tokens=1):
+            used.append(machine.threads)
+            machine.now += 0.01 if machine.threads == fastest else 0.02  # too short for another look at the machine
+    assert {number: used[: 3 * TRIALS].count(number) for number in (1, 2, 4)} == {1: TRIALS, 2: TRIALS, 4: TRIALS}
+    assert used[3 * TRIALS :] == [fastest] * 2 * TRIALS
+    with chosen.reading(tokens=MANY):
+        assert machine.threads == 4, "a long prompt is shared out among all"
+    chosen.number = 3
+    with chosen.reading(tokens=1):
+        assert machine.threads == 3
+
+
+def test_fewer_free_cores_are_tried_anew_and_remembered(monkeypatch):
+    machine = Machine(2).install(monkeypatch)
+    chosen, used = Threads(), []
+    for others in [0.0] * (3 * TRIALS) + [1.0] * (2 * TRIALS) + [0.0]:
+        machine.others = others
+        machine.pass_time(LONG_ENOUGH)
+        machine.pass_time(LONG_ENOUGH)
+        with chosen.reading(tokens=1):
+            used.append(machine.threads)
+            machine.now += 0.01 * machine.threads
+    assert used[2 * TRIALS : 3 * TRIALS] == [1] * TRIALS and set(used[3 * TRIALS :]) == {1}
 
 
 @given(st.integers(1, 32), st.lists(st.tuples(st.floats(0, 40), st.floats(0, 3)), max_size=10))

@@ -3,8 +3,8 @@
 In: a plan: the model, its peers, how long the texts are. Out: `Sample`s, run by run. Knows nothing of medians or
 tables.
 
-Engines take turns, so that a machine that gets busy disturbs them alike, and each gets as many threads as chatlab has
-just chosen: with more threads than free cores every engine crawls.
+Engines take turns, so that a machine that gets busy disturbs them alike, and each may use as many threads as cores are
+free just then: with more of them every engine crawls.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ def _sample(measure: str, line: str, value: float) -> Sample:
 
 
 def _adapt(plan: Plan) -> None:
-    """Let chatlab see how busy the machine is now, and give its peers as many threads as it takes."""
+    """Let chatlab see how busy the machine is now, and give every engine as many threads as cores are free."""
     threads = getattr(plan.model, "threads", None)
     if threads is not None:
         threads.adapt()

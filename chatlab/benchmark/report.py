@@ -94,8 +94,8 @@ class Report:
             threads = " or ".join(map(str, self.threads("decode")))
             said.append(
                 f"A reply of 100 tokens takes about {_figure(100 / self.median('decode', 'chatlab'))} s here. Every "
-                f"engine had as many threads as chatlab chose ({threads} for one reply): with more of them than free "
-                "cores every engine is slow."
+                f"engine might use as many threads as cores were free, for with more of them every engine is slow; "
+                f"chatlab takes fewer where that is faster (PyTorch had {threads} for one reply)."
             )
         if "next_turn" in self.measures():
             later, first = (median(values) for values in self.lines("next_turn").values())

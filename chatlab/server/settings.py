@@ -39,7 +39,7 @@ class ServerSettings:
     port: int = 0
     api_keys: tuple[str, ...] = ()
     any_model_name: bool = False
-    side_by_side: int = 4
+    side_by_side: int = 8
     queue_length: int = 64
     max_body_bytes: int = 4_000_000
     cors_origins: tuple[str, ...] = ()
