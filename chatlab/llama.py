@@ -9,6 +9,9 @@ nothing of text, nor of how weights are stored.
          ┌── norm ─► queries, keys, values ─► attention ─► output ──┐
     ──►──┴──────────────────────────────────────────────────────────+──┬── norm ─► gate, up ─► down ──┐
                                                                        └──────────────────────────────+──►
+
+Of a token's time, about 60 % goes to the 4-bit products, 15 % to the head, 7 % each to attention and norms; the rest to
+copies and Python. Eight texts at once take three times as long as one, because the 4-bit products do.
 """
 
 from __future__ import annotations
