@@ -27,7 +27,7 @@ from chatlab.steps import Step, token_name
 from chatlab.stop_strings import StopStrings
 from chatlab.tokens import Detokenizer, decode, encode
 
-__all__ = ["check_bias", "generate", "generate_steps", "make_steps", "read_prompt"]
+__all__ = ["check_bias", "generate", "make_steps", "read_prompt"]
 
 
 def generate(
@@ -78,14 +78,17 @@ def generate(
     input_ids = read_prompt(prompt, model=model)
 
     def steps() -> Iterator[Step]:
-        yield from generate_steps(
+        yield from drive(
             model,
-            prefill(model, input_ids),
-            params=params,
-            max_tokens=max_completion_tokens,
-            stop=stop_strings,
-            seed=seed,
-            top_logprobs=top_logprobs,
+            make_steps(
+                model,
+                prefill(model, input_ids),
+                params=params,
+                max_tokens=max_completion_tokens,
+                stop=stop_strings,
+                seed=seed,
+                top_logprobs=top_logprobs,
+            ),
         )
 
     return steps()
@@ -110,37 +113,6 @@ def check_bias(model: ChatModel, params: SamplingParams) -> None:
         )
 
 
-def generate_steps(
-    model: ChatModel,
-    read: Prefill,
-    *,
-    params: SamplingParams,
-    max_tokens: int | None = None,
-    stop: Sequence[str] = (),
-    seed: int | None = None,
-    top_logprobs: int = 0,
-    forced: Sequence[int] = (),
-    constraint: Constraint | None = None,
-) -> Iterator[Step]:
-    """Yield the steps of one reply to a prompt the model has read; extends the prompt's cache in place.
-
-    The reply begins with the `forced` token ids, whatever the dice say, which are thrown all the same. A `constraint`
-    keeps the reply to its grammar; probabilities stay the model's own, as if there were none.
-    """
-    work = make_steps(
-        model,
-        read,
-        params=params,
-        max_tokens=max_tokens,
-        stop=stop,
-        seed=seed,
-        top_logprobs=top_logprobs,
-        forced=forced,
-        constraint=constraint,
-    )
-    return drive(model, work)
-
-
 def make_steps(
     model: ChatModel,
     read: Prefill,
@@ -153,8 +125,11 @@ def make_steps(
     forced: Sequence[int] = (),
     constraint: Constraint | None = None,
 ) -> Work[Step]:
-    """Make the steps of one reply as `generate_steps` does, as work that someone else drives.
+    """Make the steps of one reply to a prompt the model has read, as work to `drive`.
 
+    It extends the prompt's cache in place. The reply begins with the `forced` token ids, whatever the dice say, which
+    are thrown all the same. A `constraint` keeps the reply to its grammar; probabilities stay the model's own, as if
+    there were none.
     The loop that everything else stands on: logits → settings → one token → text → the logits after it.
     """
     room = model.context_length - len(read.input_ids)

@@ -18,10 +18,10 @@ from chatlab.chat_model import ChatModel
 from chatlab.checks import check_integer, check_stop
 from chatlab.display import count_of, escape, view
 from chatlab.errors import BadRequestError
-from chatlab.generation import check_bias, generate_steps, read_prompt
+from chatlab.generation import check_bias, make_steps, read_prompt
 from chatlab.messages import Message
 from chatlab.model import resolve
-from chatlab.reading import prefill
+from chatlab.reading import drive, prefill
 from chatlab.sampling import SamplingParams
 from chatlab.steps import Step, percent, token_name
 from chatlab.tokens import encode
@@ -259,15 +259,18 @@ def _trace(
     started = time.perf_counter()
     read = prefill(model, list(prompt_ids))
     prefill_seconds = time.perf_counter() - started
-    steps = generate_steps(
+    steps = drive(
         model,
-        read,
-        params=settings.params,
-        max_tokens=settings.max_completion_tokens,
-        stop=settings.stop,
-        seed=settings.seed,
-        top_logprobs=settings.top_logprobs,
-        forced=forced_ids,
+        make_steps(
+            model,
+            read,
+            params=settings.params,
+            max_tokens=settings.max_completion_tokens,
+            stop=settings.stop,
+            seed=settings.seed,
+            top_logprobs=settings.top_logprobs,
+            forced=forced_ids,
+        ),
     )
     return Trace(model, prompt_ids, settings, tuple(steps), prefill_seconds, forced)
 

@@ -4,9 +4,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chatlab.errors import BadRequestError, ContextLengthError
-from chatlab.generation import generate, generate_steps
+from chatlab.generation import generate, make_steps
 from chatlab.messages import system, user
-from chatlab.reading import PREFILL_CHUNK, prefill, prefill_chunks
+from chatlab.reading import PREFILL_CHUNK, drive, prefill, prefill_chunks
 from chatlab.sampling import SamplingParams
 from chatlab.stop_strings import StopStrings
 from chatlab.templating import render
@@ -31,7 +31,7 @@ def reference(model, input_ids, max_new_tokens, **options):
 
 
 def ours(model, input_ids, max_tokens, params=GREEDY):
-    steps = generate_steps(model, prefill(model, input_ids), params=params, max_tokens=max_tokens)
+    steps = drive(model, make_steps(model, prefill(model, input_ids), params=params, max_tokens=max_tokens))
     return [step.token_id for step in steps]
 
 
@@ -57,7 +57,9 @@ def test_probability_and_alternatives_are_the_models_own(tiny_model):
     logits, _ = tiny_model.next_token_logits(input_ids)
     probabilities = logits.softmax(dim=-1)
     read = prefill(tiny_model, input_ids)
-    step = next(generate_steps(tiny_model, read, params=SamplingParams(temperature=1.7), seed=3, top_logprobs=4))
+    step = next(
+        drive(tiny_model, make_steps(tiny_model, read, params=SamplingParams(temperature=1.7), seed=3, top_logprobs=4))
+    )
     assert step.probability == pytest.approx(float(probabilities[step.token_id]), rel=1e-4)
     assert list(step.alternatives) == probabilities.topk(4).indices.tolist()
     assert list(step.alternatives.values()) == pytest.approx(probabilities.topk(4).values.tolist(), rel=1e-4)
@@ -77,7 +79,7 @@ def test_two_replies_from_one_prompt_do_not_disturb_each_other(tiny_model):
     alone = ours(tiny_model, list(b"Hello"), 12)
     read = prefill(tiny_model, list(b"Hello"))
     forked = type(read)(read.input_ids, read.logits, tiny_model.fork(read.past_key_values))
-    pair = [generate_steps(tiny_model, each, params=GREEDY, max_tokens=12) for each in (read, forked)]
+    pair = [drive(tiny_model, make_steps(tiny_model, each, params=GREEDY, max_tokens=12)) for each in (read, forked)]
     side_by_side = [(first.token_id, second.token_id) for first, second in zip(*pair, strict=True)]
     assert side_by_side == [(token_id, token_id) for token_id in alone]
 
@@ -181,7 +183,11 @@ def test_step_tells_what_it_knows_as_text_and_html():
 def test_forced_tokens_begin_the_reply_and_the_dice_are_thrown_all_the_same(tiny_model):
     def draw(forced):
         read = prefill(tiny_model, list(b"Hello"))
-        return list(generate_steps(tiny_model, read, params=SamplingParams(), seed=1, max_tokens=9, forced=forced))
+        return list(
+            drive(
+                tiny_model, make_steps(tiny_model, read, params=SamplingParams(), seed=1, max_tokens=9, forced=forced)
+            )
+        )
 
     free = draw(())
     assert draw([step.token_id for step in free[:4]]) == free

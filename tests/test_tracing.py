@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chatlab.errors import BadRequestError
-from chatlab.generation import generate, generate_steps
-from chatlab.reading import prefill
+from chatlab.generation import generate, make_steps
+from chatlab.reading import drive, prefill
 from chatlab.sampling import SamplingParams, entropy
 from chatlab.testing import ScriptedModel
 from chatlab.tracing import trace
@@ -69,7 +69,9 @@ def test_what_if_goes_on_as_a_reply_that_began_so(tiny_model):
     reply = trace("Hello", model=tiny_model, temperature=0, max_completion_tokens=10)
     other = reply.what_if(2, "Q")
     ids = [*b"Hello", *(step.token_id for step in other[:3])]
-    rest = generate_steps(tiny_model, prefill(tiny_model, ids), params=SamplingParams(temperature=0), max_tokens=7)
+    rest = drive(
+        tiny_model, make_steps(tiny_model, prefill(tiny_model, ids), params=SamplingParams(temperature=0), max_tokens=7)
+    )
     assert [step.token_id for step in other[3:]] == [step.token_id for step in rest]
 
 

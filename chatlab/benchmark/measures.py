@@ -23,8 +23,8 @@ import torch
 from chatlab.benchmark.peers import Peer, fresh
 from chatlab.chat_model import ChatModel
 from chatlab.completions import chat_completions
-from chatlab.generation import generate_steps
-from chatlab.reading import prefill
+from chatlab.generation import make_steps
+from chatlab.reading import drive, prefill
 from chatlab.sampling import SamplingParams
 
 __all__ = ["MEASURES", "TAKES", "Plan", "Runs", "Sample"]
@@ -153,7 +153,7 @@ def _turn(model: ChatModel, prompt_ids: list[int]) -> tuple[float, list[int], in
     """Return the seconds to the first token of a short reply, the reply, and how much of the prompt was known."""
     started = time.perf_counter()
     read = prefill(model, prompt_ids)
-    steps = generate_steps(model, read, params=SamplingParams(temperature=0), max_tokens=NEW_TOKENS)
+    steps = drive(model, make_steps(model, read, params=SamplingParams(temperature=0), max_tokens=NEW_TOKENS))
     first = next(steps).token_id
     seconds = time.perf_counter() - started
     return seconds, [first, *(step.token_id for step in steps)], read.cached_tokens

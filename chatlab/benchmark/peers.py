@@ -21,9 +21,9 @@ from typing import Any
 import torch
 
 from chatlab.chat_model import ChatModel
-from chatlab.generation import generate_steps
+from chatlab.generation import make_steps
 from chatlab.prefixes import PrefixCache
-from chatlab.reading import prefill
+from chatlab.reading import drive, prefill
 from chatlab.sampling import SamplingParams
 
 __all__ = ["ChatlabPeer", "LlamaCppPeer", "Peer", "Timing", "TransformersPeer", "XllamacppPeer", "find_peers", "fresh"]
@@ -92,7 +92,7 @@ class ChatlabPeer(Peer):
         """Make a greedy reply of exactly so many tokens."""
         model, times = fresh(self.model), [time.perf_counter()]
         params = SamplingParams(temperature=0)
-        for _ in generate_steps(model, prefill(model, list(prompt_ids)), params=params, max_tokens=tokens):
+        for _ in drive(model, make_steps(model, prefill(model, list(prompt_ids)), params=params, max_tokens=tokens)):
             times.append(time.perf_counter())
         return Timing.of(times)
 

@@ -10,7 +10,7 @@ import json
 import logging
 import time
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 from fastapi import FastAPI, Request
 from fastapi_offline import FastAPIOffline
@@ -149,10 +149,10 @@ async def _note_that_client_left(request: Request, error: Exception) -> Response
 
 async def _answer_http_error(request: Request, error: Exception) -> Response:
     """Answer an unknown path (404) or a wrong method (405) in OpenAI's form."""
-    assert isinstance(error, HTTPException)
+    refused = cast(HTTPException, error)
     what = {
         404: f"There is nothing at {request.url.path[:200]!r}. Chat completions are at /v1/chat/completions.",
         405: f"{request.method[:20]!r} is not for {request.url.path[:200]!r}.",
-    }.get(error.status_code, str(error.detail))
+    }.get(refused.status_code, str(refused.detail))
     body = {"message": what, "type": "invalid_request_error", "param": None, "code": None}
-    return json_response({"error": body}, error.status_code, error.headers)
+    return json_response({"error": body}, refused.status_code, refused.headers)

@@ -13,8 +13,8 @@ import time
 from collections.abc import Iterator
 
 import chatlab
-from chatlab.generation import generate_steps
-from chatlab.reading import prefill
+from chatlab.generation import make_steps
+from chatlab.reading import drive, prefill
 from chatlab.sampling import SamplingParams, process_logits, sample
 from chatlab.tokens import Detokenizer, encode
 
@@ -39,7 +39,7 @@ def plain(model: chatlab.ChatModel, input_ids: list[int]) -> Iterator[str]:
 def looked_at(model: chatlab.ChatModel, input_ids: list[int], *, top_logprobs: int) -> Iterator[str]:
     """Yield the same reply by the steps that `generate` yields and a trace keeps."""
     read = prefill(model, input_ids)
-    for step in generate_steps(model, read, params=PARAMS, seed=SEED, top_logprobs=top_logprobs):
+    for step in drive(model, make_steps(model, read, params=PARAMS, seed=SEED, top_logprobs=top_logprobs)):
         yield step.text
 
 
