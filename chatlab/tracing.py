@@ -259,20 +259,17 @@ def _trace(
     started = time.perf_counter()
     read = prefill(model, list(prompt_ids))
     prefill_seconds = time.perf_counter() - started
-    steps = drive(
+    work = make_steps(
         model,
-        make_steps(
-            model,
-            read,
-            params=settings.params,
-            max_tokens=settings.max_completion_tokens,
-            stop=settings.stop,
-            seed=settings.seed,
-            top_logprobs=settings.top_logprobs,
-            forced=forced_ids,
-        ),
+        read,
+        params=settings.params,
+        max_tokens=settings.max_completion_tokens,
+        stop=settings.stop,
+        seed=settings.seed,
+        top_logprobs=settings.top_logprobs,
+        forced=forced_ids,
     )
-    return Trace(model, prompt_ids, settings, tuple(steps), prefill_seconds, forced)
+    return Trace(model, prompt_ids, settings, tuple(drive(model, work)), prefill_seconds, forced)
 
 
 def _one_token(token: str | int, model: ChatModel) -> int:
