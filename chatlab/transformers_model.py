@@ -88,8 +88,8 @@ class TransformersModel(ChatModel):
     def _read(self, input_ids: Sequence[int], past_key_values: Any, *, logits_to_keep: int) -> tuple[Tensor, Any]:
         cache = DynamicCache(config=self.network.config) if past_key_values is None else past_key_values
         ids = torch.tensor([list(input_ids)], device=self.device)  # [1, n]
-        with self.threads.reading(len(input_ids)):
-            output = self.network(ids, use_cache=True, logits_to_keep=logits_to_keep, **{self._cache_argument: cache})
+        self.threads.adapt()  # no trials: its sums are rounded differently by another number of threads
+        output = self.network(ids, use_cache=True, logits_to_keep=logits_to_keep, **{self._cache_argument: cache})
         return output.logits[0].float().cpu(), cache  # [logits_to_keep, vocab_size]
 
 
