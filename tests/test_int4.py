@@ -12,7 +12,7 @@ from test_conversion import tiny_model, write_gguf
 from transformers import AutoConfig
 
 import chatlab.model
-from chatlab.linear import Int4Linear, Int8Linear
+from chatlab.linear import Int4Linear, RefinedLinear
 from chatlab.llama_model import LlamaModel
 from chatlab.transformers_model import TransformersModel
 from chatlab.weights.conversion import converted
@@ -54,12 +54,16 @@ def test_the_blocks_stand_for_what_gguf_says(tmp_path, original, kind):
     for name in others:
         assert torch.equal(weights[name], expected[name]), name
     tables = {name for name in expected if "embed_tokens" in name or name == "lm_head.weight"}
+    head = "model.embed_tokens.weight" if original.config.tie_word_embeddings else "lm_head.weight"
     tables -= {"lm_head.weight"} if original.config.tie_word_embeddings else set()
     assert set(weights) - {f"{name}.{part}" for name in matrices for part in ("nibbles", "scales")} == {
         *others,
         *tables,
-        *(f"{name}.scales" for name in tables),
+        f"{head}.int8",
+        f"{head}.scales",
     }
+    for name in tables:
+        torch.testing.assert_close(weights[name].float(), expected[name], rtol=2**-11, atol=1e-7)
 
 
 def test_scales_that_bfloat16_can_hold_are_exact(tmp_path):
@@ -96,7 +100,7 @@ def test_save_and_load_give_the_same_network(tmp_path, original):
     loaded, built = load_int4(folder, config), build_llama(load_file(folder / "int4.safetensors"), config)
     logits = [net.logits(net.read([([1, 2, 3], net.new_cache())])) for net in (loaded, built)]
     assert torch.equal(*logits)
-    assert isinstance(loaded.layers[0].down, Int4Linear) and isinstance(loaded.head, Int8Linear)
+    assert isinstance(loaded.layers[0].down, Int4Linear) and isinstance(loaded.head, RefinedLinear)
     assert (loaded.head is loaded.embeddings) == original.config.tie_word_embeddings
 
 

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from chatlab.linear import GROUP, DenseLinear, Int4Linear, Int8Linear
+from chatlab.linear import GROUP, LARGEST, DenseLinear, Int4Linear, Int8Linear, RefinedLinear
 
 # bfloat16 has 8 bits, so that rounding to it changes a number by at most 2**-8 of itself: vectors first, sums last.
 BFLOAT16 = 2**-8
@@ -41,7 +41,20 @@ def test_int4_is_the_product_with_what_its_blocks_stand_for(rows, groups, n, wit
     assert torch.equal(linear(vectors), products), "the bias is not added to the weights' own memory"
 
 
-@pytest.mark.parametrize("linear", [int4(64, 96)[0], Int8Linear.quantised(torch.randn(50, 96))], ids=["int4", "int8"])
+def refined(outputs, inputs):
+    """A matrix in 8 bits and finer, and the plain one that both stand for."""
+    weight = torch.randn(outputs, inputs, generator=torch.Generator().manual_seed(outputs))
+    return RefinedLinear(Int8Linear.quantised(weight), weight.half()), weight
+
+
+LINEARS = {
+    "int4": int4(64, 96)[0],
+    "int8": Int8Linear.quantised(torch.randn(50, 96)),
+    "refined": refined(300, 96)[0],
+}
+
+
+@pytest.mark.parametrize("linear", LINEARS.values(), ids=LINEARS)
 def test_a_vector_has_the_same_product_in_any_company_to_the_last_bit(linear):
     vectors = torch.randn(300, 96)
     together = linear(vectors)
@@ -89,6 +102,21 @@ def test_int8_may_begin_anywhere_in_memory(offset):
 def test_int8_of_a_width_that_crashes_the_kernel_is_refused():
     with pytest.raises(ValueError, match="must be a multiple of 16, not 33"):
         Int8Linear.quantised(torch.ones(4, 33))
+
+
+@given(st.sampled_from([5, LARGEST, 1000]), st.integers(1, 9))
+@settings(max_examples=20, deadline=None)
+def test_the_largest_refined_products_are_those_of_the_finer_weights(outputs, n):
+    linear, weight = refined(outputs, GROUP)
+    vectors = torch.randn(n, GROUP, generator=torch.Generator().manual_seed(n))
+    products, exact, coarse = linear(vectors), vectors @ weight.half().float().T, linear.coarse(vectors)
+    torch.testing.assert_close(products.amax(dim=-1), exact.amax(dim=-1))
+    assert torch.equal(products.argmax(dim=-1), exact.argmax(dim=-1))
+    changed = (products != coarse).sum(dim=-1)
+    assert (changed <= LARGEST).all() and (changed >= min(outputs, LARGEST) * 0.8).all()
+    assert ((products - exact).norm() < (coarse - exact).norm()) and torch.equal(
+        linear.rows([0, outputs - 1]), weight[[0, outputs - 1]].half().float()
+    )
 
 
 def test_dense_is_pytorchs_own():

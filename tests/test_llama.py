@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import LlamaConfig, LlamaForCausalLM, Qwen2Config, Qwen2ForCausalLM
 
-from chatlab.linear import GROUP, Int4Linear, Int8Linear
+from chatlab.linear import GROUP, Int4Linear, Int8Linear, RefinedLinear
 from chatlab.llama import FIRST_CAPACITY, KVCache, Layer, Llama, Shape, attend, rotate, rotations
 from chatlab.weights.int4 import build_llama
 
@@ -79,7 +79,8 @@ def quantised():
         Layer(torch.rand(64) + 0.5, int4(128, 64), int4(64, 64), torch.rand(64) + 0.5, int4(192, 64), int4(64, 96))
         for _ in range(3)
     ]
-    head = Int8Linear.quantised(torch.randn(VOCABULARY, 64))
+    weight = torch.randn(VOCABULARY, 64)
+    head = RefinedLinear(Int8Linear.quantised(weight), weight.half())
     return Llama(shape, head, layers, torch.ones(64), head)
 
 

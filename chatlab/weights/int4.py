@@ -1,10 +1,11 @@
-"""The weights of a GGUF file as PyTorch's kernels want them: 4 bits for the layers, 8 bits for embeddings and head.
+"""The weights of a GGUF file as PyTorch's kernels want them: 4 bits for the layers, 8 bits for the head.
 
 In: GGUF tensors, still quantised. Out: a safetensors file of them, and a `Llama` built from such a file. Knows nothing
 of tokenizers or prompts.
 
 The nibbles are GGUF's own, so nothing is quantised a second time; scales are rounded to bfloat16, which the kernel
-needs. The embedding's 8 bits get one scale a row in place of one for each 32 weights.
+needs. The head's 8 bits get one scale a row in place of one for each 32 weights; beside them the embeddings and the
+head are kept in float16, of which only the rows that are asked for are read from disk.
 """
 
 from __future__ import annotations
@@ -21,12 +22,13 @@ from gguf import GGMLQuantizationType as Kind
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from chatlab.linear import GROUP, DenseLinear, Int4Linear, Int8Linear, Linear
+from chatlab.linear import GROUP, DenseLinear, Int4Linear, Int8Linear, Linear, RefinedLinear
 from chatlab.llama import Layer, Llama, Shape
 
 __all__ = ["build_llama", "has_int4", "load_int4", "save_int4"]
 
 FILE = "int4.safetensors"
+EMBEDDINGS, HEAD = "model.embed_tokens.weight", "lm_head.weight"  # one and the same where there is no second
 OUTPUTS = 16  # PyTorch's kernel wants a multiple of so many
 
 
@@ -38,16 +40,20 @@ def save_int4(
     `reorder` puts the rows of a tensor of that name into Transformers' order. Returns False, and writes nothing, where
     a matrix is none that `Int4Linear` can hold.
 
-    Each matrix becomes `NAME.nibbles` and `NAME.scales` (see `Int4Linear`), the embedding and the head `NAME` and
-    `NAME.scales` (see `Int8Linear`), everything else float32.
+    Each matrix becomes `NAME.nibbles` and `NAME.scales` (see `Int4Linear`), the embedding and the head `NAME` in
+    float16, the head `NAME.int8` and `NAME.scales` as well (see `RefinedLinear`), everything else float32.
     """
     written: dict[str, Tensor] = {}
+    head = HEAD if HEAD in tensors else EMBEDDINGS
     for name, tensor in tensors.items():
         if len(tensor.shape) == 1:
             written[name] = torch.from_numpy(reorder(name, _dense(tensor)))
-        elif "embed_tokens" in name or "lm_head" in name:
-            linear = Int8Linear.quantised(torch.from_numpy(_dense(tensor)))
-            written |= {name: linear.weight, f"{name}.scales": linear.scales}
+        elif name in (EMBEDDINGS, HEAD):
+            weight = torch.from_numpy(_dense(tensor))
+            written[name] = weight.half()
+            if name == head:
+                linear = Int8Linear.quantised(weight)
+                written |= {f"{name}.int8": linear.weight, f"{name}.scales": linear.scales}
         elif tensor.tensor_type in (Kind.Q4_0, Kind.Q4_1) and tensor.shape[1] % OUTPUTS == 0:
             nibbles, scales = (
                 torch.from_numpy(np.ascontiguousarray(reorder(name, each))) for each in _unpacked(tensor)
@@ -122,8 +128,10 @@ def build_llama(weights: Mapping[str, Tensor], config: Any) -> Llama:
         return DenseLinear(weight if order is None else weight[order], bias)
 
     def table(name: str) -> Linear:
-        scales = weights.get(f"{name}.scales")
-        return DenseLinear(weights[name]) if scales is None else Int8Linear(weights[name], scales)
+        coarse = weights.get(f"{name}.int8")
+        if coarse is None:
+            return DenseLinear(weights[name])
+        return RefinedLinear(Int8Linear(coarse, weights[f"{name}.scales"]), weights[name])
 
     layers = []
     for number in range(config.num_hidden_layers):
@@ -138,8 +146,8 @@ def build_llama(weights: Mapping[str, Tensor], config: Any) -> Llama:
                 down=linear(f"{prefix}.mlp", "down_proj"),
             )
         )
-    embeddings = table("model.embed_tokens.weight")
-    head = table("lm_head.weight") if "lm_head.weight" in weights else embeddings
+    embeddings = table(EMBEDDINGS)
+    head = table(HEAD) if HEAD in weights else embeddings
     return Llama(shape, embeddings, layers, weights["model.norm.weight"], head)
 
 
