@@ -86,6 +86,10 @@ class ChatModel(Engine):
             raise NotImplementedError(f"The cache of a {type(self).__name__} cannot be cut.")
         return copy.deepcopy(past_key_values)
 
+    def forks(self, past_key_values: Any, number: int) -> list[Any]:
+        """Return so many copies of the cache, for replies that are made side by side."""
+        return [self.fork(past_key_values) for _ in range(number)]
+
     @property
     @abstractmethod
     def vocab_size(self) -> int:

@@ -45,18 +45,17 @@ class Choice:
     def __init__(
         self, index: int, request: ChatRequest, model: ChatModel, read: Prefill, constraint: Constraint | None
     ) -> None:
-        last = index == request.n - 1
-        cache = read.past_key_values if last else model.fork(read.past_key_values)
         self._model = model
         self._steps = make_steps(
             model,
-            Prefill(read.input_ids, read.logits, cache),
+            read,
             params=request.sampling,
             max_tokens=request.max_tokens,
             stop=request.stop,
             seed=None if request.seed is None else request.seed + index,
             top_logprobs=request.top_logprobs or 0,
             constraint=constraint,
+            keep=request.n == 1,
         )
         self._results: Results | None = None
         self._reader = CallReader() if request.tools and request.tools.choice != "none" else None

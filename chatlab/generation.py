@@ -21,7 +21,7 @@ from chatlab.constraints import Constraint
 from chatlab.errors import BadRequestError
 from chatlab.messages import Message
 from chatlab.model import resolve
-from chatlab.reading import Prefill, Reading, Work, check_room, drive, prefill
+from chatlab.reading import Prefill, Reading, Work, check_room, drive, prefill, remember
 from chatlab.sampling import SamplingParams, entropy, process_logits, sample
 from chatlab.steps import Step, token_name
 from chatlab.stop_strings import StopStrings
@@ -124,12 +124,13 @@ def make_steps(
     top_logprobs: int = 0,
     forced: Sequence[int] = (),
     constraint: Constraint | None = None,
+    keep: bool = True,
 ) -> Work[Step]:
     """Make the steps of one reply to a prompt the model has read, as work to `drive`.
 
-    It extends the prompt's cache in place. The reply begins with the `forced` token ids, whatever the dice say, which
-    are thrown all the same. A `constraint` keeps the reply to its grammar; probabilities stay the model's own, as if
-    there were none.
+    It extends the prompt's cache in place, and lets the model `keep` it for the conversation's next turn. The reply
+    begins with the `forced` token ids, whatever the dice say, which are thrown all the same. A `constraint` keeps the
+    reply to its grammar; probabilities stay the model's own, as if there were none.
     The loop that everything else stands on: logits → settings → one token → text → the logits after it.
     """
     room = model.context_length - len(read.input_ids)
@@ -154,7 +155,8 @@ def make_steps(
                 token_id = forced[number - 1]
             if constraint:
                 constraint.accept(token_id)
-            probabilities = torch.softmax(logits, dim=-1)  # [vocab_size], the model's own
+            log_probabilities = logits.log_softmax(dim=-1)  # [vocab_size], the model's own
+            probabilities = log_probabilities.exp()
             alternatives = _likeliest(probabilities, top_logprobs)
             ended = token_id in model.end_token_ids
             piece = detokenizer.flush() if ended else detokenizer.decode(token_id)
@@ -175,7 +177,7 @@ def make_steps(
                 offset,
                 float(probabilities[token_id]),
                 alternatives,
-                entropy(probabilities),
+                entropy(probabilities, log_probabilities),
                 tuple(token_name(each, model=model) for each in alternatives),
                 time.perf_counter() - started,
                 finish_reason,
@@ -187,14 +189,8 @@ def make_steps(
             [(logits, past_key_values)] = yield Reading([([token_id], past_key_values)])
             reply_ids.append(token_id)
     finally:  # however the reply ended, the next turn of the conversation begins with what has been read
-        if model.prefixes is not None:
-            model.prefixes.keep(
-                [*read.input_ids, *reply_ids],
-                past_key_values,
-                prompt_length=len(read.input_ids),
-                logits=read.logits,
-                size=model.cache_bytes(past_key_values),
-            )
+        if keep:
+            remember(model, read, reply_ids, past_key_values)
 
 
 def _likeliest(probabilities: Tensor, number: int) -> dict[int, float]:

@@ -93,7 +93,11 @@ class LlamaModel(ChatModel):
 
     def fork(self, past_key_values: KVCache, length: int | None = None) -> KVCache:
         """Return a copy of the cache, or of its first `length` tokens."""
-        return past_key_values.copy(length)
+        return past_key_values.copies(1, length)[0]
+
+    def forks(self, past_key_values: KVCache, number: int) -> list[KVCache]:
+        """Return so many copies of the cache, side by side in memory."""
+        return past_key_values.copies(number)
 
     def cache_bytes(self, past_key_values: KVCache) -> int:
         """Return how much memory a cache takes."""

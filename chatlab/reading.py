@@ -8,7 +8,7 @@ nothing of what is made of the logits.
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any, TypeAlias, TypeVar
 
@@ -24,12 +24,14 @@ __all__ = [
     "Results",
     "Work",
     "check_room",
+    "copies",
     "drive",
     "drive_together",
     "next_item",
     "prefill",
     "prefill_chunks",
     "read_prompt_in_chunks",
+    "remember",
 ]
 
 PREFILL_CHUNK = 256  # tokens read at a time: between two chunks a long prompt can be interrupted
@@ -167,3 +169,24 @@ def read_prompt_in_chunks(model: ChatModel, input_ids: list[int]) -> Work[Prefil
         [(logits, past_key_values)] = yield Reading([(input_ids[start:end], past_key_values)])
         yield Prefill(input_ids[:end], logits, past_key_values, cached_tokens=cached_tokens)
         start = end
+
+
+def copies(model: ChatModel, read: Prefill, number: int) -> list[Prefill]:
+    """Return the prompt so many times, each for a reply of its own that is made beside the others."""
+    return [replace(read, past_key_values=cache) for cache in model.forks(read.past_key_values, number)]
+
+
+def remember(model: ChatModel, read: Prefill, reply_ids: Sequence[int] = (), past_key_values: Any = None) -> None:
+    """Let the model keep what it has read, a prompt or a prompt and a reply, for a later prompt that begins so.
+
+    The cache, the prompt's own unless another is given, must not be changed any more.
+    """
+    if model.prefixes is not None:
+        cache = read.past_key_values if past_key_values is None else past_key_values
+        model.prefixes.keep(
+            [*read.input_ids, *reply_ids],
+            cache,
+            prompt_length=len(read.input_ids),
+            logits=read.logits,
+            size=model.cache_bytes(cache),
+        )

@@ -17,7 +17,7 @@ from chatlab.display import escape, view
 from chatlab.generation import make_steps, read_prompt
 from chatlab.messages import Message
 from chatlab.model import resolve
-from chatlab.reading import Prefill, drive_together, prefill
+from chatlab.reading import Prefill, copies, drive_together, prefill, remember
 from chatlab.sampling import SamplingParams
 from chatlab.steps import Step
 
@@ -133,6 +133,7 @@ def sample_replies(
     temperatures = check_list("temperatures", temperatures, example="[0.5, 1.0]")
     settings = [SamplingParams(temperature=temperature) for temperature in temperatures]
     read = prefill(model, read_prompt(prompt, model=model))
+    remember(model, read)
     return Samples(
         {
             params.temperature: _replies(model, read, params, max_completion_tokens, range(seed, seed + samples))
@@ -160,15 +161,10 @@ def _replies(
     """Return a reply for each seed; the model reads for several of them together."""
     replies: list[list[Step]] = []
     for start in range(0, len(seeds), SIDE_BY_SIDE):
+        together = seeds[start : start + SIDE_BY_SIDE]
         works = [
-            make_steps(
-                model,
-                Prefill(read.input_ids, read.logits, model.fork(read.past_key_values)),
-                params=params,
-                max_tokens=max_tokens,
-                seed=seed,
-            )
-            for seed in seeds[start : start + SIDE_BY_SIDE]
+            make_steps(model, prompt, params=params, max_tokens=max_tokens, seed=seed, keep=False)
+            for prompt, seed in zip(copies(model, read, len(together)), together, strict=True)
         ]
         replies += drive_together(model, works)
     return tuple(

@@ -29,7 +29,17 @@ from chatlab.constraints import Constraint
 from chatlab.engines import ReplyStream
 from chatlab.errors import ReplyStoppedError
 from chatlab.generation import check_bias
-from chatlab.reading import Reading, Results, Work, check_room, drive, next_item, read_prompt_in_chunks
+from chatlab.reading import (
+    Reading,
+    Results,
+    Work,
+    check_room,
+    copies,
+    drive,
+    next_item,
+    read_prompt_in_chunks,
+    remember,
+)
 from chatlab.requests import ChatRequest
 from chatlab.templating import render
 from chatlab.tokens import encode
@@ -117,12 +127,17 @@ class ChatCompletionStream(ReplyStream):
             yield None
             if self._closed.is_set():
                 return
+        if self.request.n > 1:
+            remember(self.model, read)  # the prompt alone: which reply the conversation will go on with is not known
         waiting = list(range(self.request.n))
         choices: dict[int, Choice] = {}
         while waiting or choices:
-            while waiting and len(choices) < CHOICES_SIDE_BY_SIDE:
-                index = waiting.pop(0)
-                choices[index] = Choice(index, self.request, self.model, read, self._constraint())
+            room = CHOICES_SIDE_BY_SIDE - len(choices)
+            if waiting and room:
+                joining, waiting = waiting[:room], waiting[room:]
+                starts = [read] if self.request.n == 1 else copies(self.model, read, len(joining))
+                for index, start in zip(joining, starts, strict=True):
+                    choices[index] = Choice(index, self.request, self.model, start, self._constraint())
             for index, choice in list(choices.items()):
                 if self._closed.is_set():
                     return

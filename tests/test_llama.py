@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from transformers import LlamaConfig, LlamaForCausalLM, Qwen2Config, Qwen2ForCausalLM
 
 from chatlab.linear import GROUP, Int4Linear, Int8Linear, RefinedLinear
-from chatlab.llama import FIRST_CAPACITY, KVCache, Layer, Llama, Shape, attend, rotate, rotations
+from chatlab.llama import FIRST_CAPACITY, KVCache, KVMemory, Layer, Llama, Run, Shape, attend, rotate, rotations
 from chatlab.weights.int4 import build_llama
 
 VOCABULARY = 97
@@ -122,7 +122,7 @@ def test_logits_are_transformers_own_where_the_cache_has_grown(pair):
         expected = network(torch.tensor([token_ids])).logits[0]
     logits, cache = read_in_pieces(llama, token_ids, [FIRST_CAPACITY - 2, 1])
     torch.testing.assert_close(logits, expected, atol=5e-4, rtol=1e-3)
-    assert cache.capacity > FIRST_CAPACITY
+    assert cache.memory.capacity > FIRST_CAPACITY
 
 
 def test_order_matters(llama):
@@ -162,8 +162,8 @@ def test_texts_read_together_are_as_each_alone_to_the_last_bit(quantised, length
         torch.set_num_threads(before)
     for (_, first), (_, second), (history, new) in zip(alone, together, lengths, strict=True):
         assert first.length == second.length == history + new
-        for one, other in zip((*first.keys, *first.values), (*second.keys, *second.values), strict=True):
-            assert torch.equal(one[:, : history + new], other[:, : history + new])
+        for one, other in zip(first.memory.layers, second.memory.layers, strict=True):
+            assert torch.equal(one[..., : history + new, :], other[..., : history + new, :])
 
 
 def test_a_piece_of_a_prompt_disturbs_nobodys_single_tokens(quantised):
@@ -172,7 +172,7 @@ def test_a_piece_of_a_prompt_disturbs_nobodys_single_tokens(quantised):
     caches = [quantised.new_cache() for _ in histories]
     for history, cache in zip(histories, caches, strict=True):
         quantised.read([(history, cache)])
-    alone = [quantised.logits(quantised.read([([7], cache.copy())]))[-1] for cache in caches]
+    alone = [quantised.logits(quantised.read([([7], cache.copies(1)[0])]))[-1] for cache in caches]
     texts = [([7], cache) for cache in caches]
     texts.insert(1, (ids(256), quantised.new_cache()))
     vectors = quantised.logits(quantised.read(texts))
@@ -190,19 +190,20 @@ def test_plain_weights_read_together_give_the_same_up_to_rounding(llama):
 # ---------------------------------------------------------------------------- the cache
 
 
-def test_a_cache_is_moved_seldom(llama, monkeypatch):
+def test_a_cache_is_moved_seldom(llama):
     cache, places = llama.new_cache(), set()
+    memory = cache.memory
     for token_id in ids(1000):
         llama.read([([token_id], cache)])
-        places.add((cache.capacity, cache.keys[0].data_ptr()))
+        places.add((memory.capacity, memory.layers[0].data_ptr()))
     assert cache.length == 1000 and len(places) <= 1000 / FIRST_CAPACITY + 1
-    assert cache.bytes == sum(each.nbytes for each in (*cache.keys, *cache.values))
-    assert cache.capacity <= max(cache.length * 5 / 4, cache.length + FIRST_CAPACITY)
+    assert cache.bytes == sum(each.nbytes for each in memory.layers)
+    assert memory.capacity <= max(cache.length * 5 / 4, cache.length + FIRST_CAPACITY)
     for _ in range(20):
-        cache.length = cache.capacity
-        cache.reserve(1)
-    assert cache.capacity <= cache.length * 5 / 4 + 1, "a long text is not moved every few tokens, nor reserved twice"
-    assert cache.capacity > cache.length * 6 / 5
+        cache.length = memory.capacity
+        memory.reserve(cache.length + 1)
+    assert memory.capacity <= cache.length * 5 / 4 + 1, "a long text is not moved every few tokens, nor reserved twice"
+    assert memory.capacity > cache.length * 6 / 5
 
 
 def test_a_failed_reading_leaves_every_cache_as_it_was(llama):
@@ -221,7 +222,7 @@ def test_copies_go_their_own_ways(llama, number, length):
     token_ids = ids(number)
     cache = llama.new_cache()
     llama.read([(token_ids, cache)])
-    twin = cache.copy(length)
+    twin = cache.copies(1, length)[0]
     kept = min(number, length)
     assert (twin.length, cache.length) == (kept, number)
     for tail, each, start in (([1, 2, 3], twin, kept), ([4, 5], cache, number)):
@@ -230,34 +231,69 @@ def test_copies_go_their_own_ways(llama, number, length):
         torch.testing.assert_close(logits, expected[-len(tail) :], atol=2e-4, rtol=1e-4)
 
 
-def test_a_cache_alone_keeps_what_is_added():
-    cache = KVCache(1, 2, 4, capacity=3)
-    added = torch.randn(5, 2, 4)
+@given(st.integers(1, 20), st.lists(st.lists(st.integers(0, 4), max_size=5), min_size=1, max_size=6))
+@settings(max_examples=30, deadline=None)
+def test_copies_side_by_side_are_as_each_alone_to_the_last_bit(quantised, number, rounds):
+    """In each round some of them read on, which ones changes, and one may read more than the others."""
+    prompt = quantised.new_cache()
+    quantised.read([(ids(number), prompt)])
+    together, alone = prompt.copies(5), [prompt.copies(1)[0] for _ in range(5)]
+    assert len({id(cache.memory) for cache in together}) == 1
+    for turn, members in enumerate(rounds):
+        new = [[turn + member] * (1 + (member == 4)) for member in range(5)]
+        order = list(dict.fromkeys(members))
+        expected = [quantised.read([(new[member], alone[member])]) for member in order]
+        if order:
+            found = quantised.read([(new[member], together[member]) for member in order])
+            assert torch.equal(found, torch.cat(expected))
+    assert [cache.length for cache in together] == [cache.length for cache in alone]
+
+
+def test_copies_side_by_side_go_through_attention_as_one_and_grow_together(quantised, monkeypatch):
+    import chatlab.llama
+
+    prompt, sizes, real = quantised.new_cache(), [], attend
+    quantised.read([(ids(30), prompt)])
+    monkeypatch.setattr(
+        chatlab.llama, "attend", lambda queries, keys, values: sizes.append(len(keys)) or real(queries, keys, values)
+    )
+    copies, one = prompt.copies(3), prompt.copies(1)[0]
+    for token_id in ids(FIRST_CAPACITY + 20, seed=1):
+        together = quantised.read([([token_id], cache) for cache in (*copies, one)])
+        for vector in together:
+            assert torch.equal(vector, together[0])
+    assert sizes == [3, 1] * (len(quantised.layers) * (FIRST_CAPACITY + 20))
+    assert copies[0].memory.capacity > FIRST_CAPACITY + 30
+
+
+def test_a_memory_keeps_what_is_added():
+    memory, added = KVMemory(1, 2, 2, 4, capacity=3), torch.randn(2, 5, 4, 4)  # of two texts, keys and values
+    cache = KVCache(memory, place=1)
     for size in (2, 1, 2):
-        start = cache.length
-        cache.reserve(size)
-        keys, values = cache.add(0, added[start : start + size], -added[start : start + size])
+        memory.reserve(cache.length + size)
+        for place in (0, 1):
+            run = Run(memory, place, cache.length, size)
+            keys, values = run.add(0, added[place, cache.length : cache.length + size])
+            expected = added[place, : cache.length + size].transpose(0, 1)
+            assert torch.equal(keys[0], expected[:2]) and torch.equal(values[0], expected[2:])
         cache.length += size
-        assert torch.equal(keys, added[: cache.length].transpose(0, 1)) and torch.equal(values, -keys)
 
 
 # ---------------------------------------------------------------------------- its parts
 
 
-@given(st.integers(1, 6), st.integers(0, 5), st.sampled_from([(4, 4), (4, 2), (4, 1)]))
-@settings(max_examples=30, deadline=None)
-def test_attention_is_pytorchs_own(n, before, heads):
+@given(st.integers(1, 3), st.integers(1, 6), st.integers(0, 5), st.sampled_from([(4, 4), (4, 2), (4, 1)]))
+@settings(max_examples=40, deadline=None)
+def test_attention_is_pytorchs_own(texts, n, before, heads):
     generator = torch.Generator().manual_seed(n)
     queries, keys, values = (
-        torch.randn(number, length, 8, generator=generator)
+        torch.randn(texts, number, length, 8, generator=generator)
         for number, length in ((heads[0], n), (heads[1], before + n), (heads[1], before + n))
     )
     mask = torch.ones(n, before + n, dtype=torch.bool).tril(before)
-    expected = torch.nn.functional.scaled_dot_product_attention(
-        queries[None], keys[None], values[None], attn_mask=mask, enable_gqa=True
-    )[0]
-    found = attend(queries.transpose(0, 1), keys, values)
-    torch.testing.assert_close(found, expected.transpose(0, 1).flatten(1), atol=1e-5, rtol=1e-5)
+    expected = torch.nn.functional.scaled_dot_product_attention(queries, keys, values, attn_mask=mask, enable_gqa=True)
+    found = attend(queries.transpose(1, 2).flatten(0, 1), keys, values)
+    torch.testing.assert_close(found, expected.transpose(1, 2).flatten(2).flatten(0, 1), atol=1e-5, rtol=1e-5)
 
 
 def test_turned_vectors_tell_how_far_apart_they_are():
