@@ -1,8 +1,8 @@
 """Llama: the forward pass of the most common kind of language model, in a hundred lines.
 
 In: token ids, and the key-value cache of what was read before. Out: the logits after them. Many conversations go
-through at once: the matrices are read from memory once for all, and attention alone is done for each by itself. Knows
-nothing of text, nor of how weights are stored.
+through at once: the matrices are read from memory once for all, and attention alone is done for each that did not begin
+like its neighbour. Knows nothing of text, nor of how weights are stored.
 
     token ids ─► embeddings ─► layer 0 ─► … ─► layer 29 ─► norm ─► head ─► logits
                                   │
@@ -22,7 +22,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn.functional import rms_norm, silu
+from torch.nn.functional import rms_norm, scaled_dot_product_attention, silu
 
 from chatlab.linear import Linear
 
@@ -223,14 +223,15 @@ def attend(queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
     """
     texts, groups, length, head_dim = keys.shape
     heads, n = queries.shape[1], len(queries) // texts
-    by_group = queries.view(texts, n, groups, -1, head_dim).permute(0, 2, 3, 1, 4).reshape(texts * groups, -1, head_dim)
-    # From here on a row is one head's query of one token: heads / groups × n rows in each group of each text.
-    scores = torch.bmm(by_group, keys.flatten(0, 1).transpose(1, 2)).mul_(1 / math.sqrt(head_dim))
-    if n > 1:  # a token must not look at those after it
-        later = torch.ones(n, length, dtype=torch.bool).triu_(length - n + 1)
-        scores.view(texts * groups, -1, n, length).masked_fill_(later, float("-inf"))
-    found = torch.bmm(scores.softmax(dim=-1), values.flatten(0, 1))  # [texts × groups, rows, head_dim]
-    return found.view(texts, groups, -1, n, head_dim).permute(0, 3, 1, 2, 4).reshape(texts * n, heads * head_dim)
+    if n > 1:  # the same for a whole prompt, by PyTorch in pieces that fit into the processor's own memory
+        earlier = torch.ones(n, length, dtype=torch.bool).tril(length - n)  # a token must not look at those after it
+        by_head = queries.view(texts, n, heads, head_dim).transpose(1, 2)
+        found = scaled_dot_product_attention(by_head, keys, values, attn_mask=earlier, enable_gqa=True)
+        return found.transpose(1, 2).reshape(texts * n, heads * head_dim)
+    # From here on a row is one head's query of one token: heads / groups rows in each group of each text.
+    rows = queries.reshape(texts * groups, heads // groups, head_dim)
+    scores = torch.bmm(rows, keys.flatten(0, 1).transpose(1, 2)).mul_(1 / math.sqrt(head_dim))  # [.., rows, length]
+    return torch.bmm(scores.softmax(dim=-1), values.flatten(0, 1)).view(texts, heads * head_dim)
 
 
 def rotations(shape: Shape) -> Tensor:
