@@ -80,6 +80,9 @@ def page(lab):
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
         page = browser.new_page(viewport={"width": 1280, "height": 1600})
         page.set_default_timeout(60_000)
+        page.console_errors = []
+        page.on("console", lambda message: message.type == "error" and page.console_errors.append(message.text))
+        page.on("pageerror", lambda error: page.console_errors.append(str(error)))
         yield page
         browser.close()
 
@@ -88,6 +91,48 @@ def open_lesson(page, lab, lesson):
     address, token = re.match(r"(http://[^/]+)/.*(token=\S+)", lab.address).groups()
     page.goto(f"{address}/lab/tree/{lesson}?reset&{token}")
     page.wait_for_selector(".jp-Notebook .jp-Cell")
+
+
+def open_notebook(page, lab, name, *cells):
+    """Write a notebook of these code cells into the lab's folder and open it."""
+    kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3"}}
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells], metadata=kernel)
+    nbformat.write(notebook, lab.folder / f"{name}.ipynb")
+    open_lesson(page, lab, f"{name}.ipynb")
+    page.wait_for_selector(IDLE)
+
+
+def run_cell(page, number=0):
+    """Run one cell of the notebook on the page by the keyboard; return its output."""
+    cell = page.locator(".jp-Notebook .jp-CodeCell").nth(number)
+    cell.locator(".jp-InputArea-editor").click()
+    page.keyboard.press("Control+Enter")
+    return cell.locator(".jp-OutputArea")
+
+
+def show_panel(page, lab, name, code):
+    """Open a notebook whose one cell shows a panel, run it, and return the panel."""
+    open_notebook(page, lab, name, code)
+    panel = run_cell(page).locator(".chatlab-panel").first
+    panel.wait_for()
+    return panel
+
+
+def set_theme(page, theme):
+    """Switch JupyterLab to its "Light" or "Dark" theme."""
+    page.click("text=Settings >> visible=true")
+    page.hover(".lm-Menu-item:has-text('Theme')")
+    page.click(f".lm-Menu-item:has-text('JupyterLab {theme}') >> visible=true")
+    page.wait_for_selector(f"body[data-jp-theme-name='JupyterLab {theme}']")
+
+
+def check_accessible(page, context=".chatlab-panel"):
+    """Let axe look at a part of the page: nothing serious, contrast included."""
+    from axe_playwright_python.sync_playwright import Axe
+
+    found = Axe().run(page, context=context).response["violations"]
+    serious = [each for each in found if each["impact"] in ("serious", "critical")]
+    assert serious == [], "\n".join(f"{each['id']}: {node['html']}" for each in serious for node in each["nodes"])
 
 
 def clear_outputs(path):
