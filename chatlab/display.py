@@ -34,9 +34,17 @@ STYLE = """
   color: var(--jp-ui-font-color1, #1b1b1b); border: 1px solid var(--jp-border-color1, #bbb); border-radius: 6px;
   padding: 8px 12px; max-width: 60em; overflow-wrap: anywhere; }
 .chatlab-prompt { font-family: var(--jp-code-font-family, monospace); white-space: pre-wrap; }
+.chatlab-panel { max-width: 62em; }
+.chatlab-panel .jupyter-button { width: auto; }
+.chatlab-panel .widget-label { color: var(--jp-ui-font-color1, #1b1b1b); }
 /* Reversed columns keep a long transcript scrolled to its newest line. */
-.chatlab-log { display: flex; flex-direction: column-reverse; min-height: 8em; max-height: 26em; overflow-y: auto;
-  resize: vertical; }
+.widget-box.chatlab-log { display: flex; flex-direction: column-reverse; min-height: 8em; max-height: 26em;
+  overflow-y: auto; resize: vertical; border: 1px solid var(--jp-border-color1, #bbb); border-radius: 6px; }
+.chatlab-log .chatlab { border: none; max-width: none; }
+.chatlab-log .widget-html, .chatlab-log .widget-vbox { flex: 0 0 auto; overflow: visible; }
+.chatlab-markdown > :first-child { margin-top: 0; }
+.chatlab-markdown > :last-child { margin-bottom: 0; }
+.chatlab .chatlab-markdown { white-space: normal; }
 .chatlab-text { white-space: pre-wrap; }
 .chatlab-message { margin: 6px 0; padding: 4px 10px; border-left: 4px solid; }
 .chatlab-message.user { border-color: #1f77b4; }

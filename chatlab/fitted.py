@@ -74,22 +74,24 @@ class Fitted(list[Message]):
         lines += [f"  dropped {_said(each)}" for each in self.dropped]
         return "\n".join(lines)
 
-    def _repr_html_(self) -> str:
+    def bar_html(self) -> str:
+        """Return the budget as a bar of words and widths, with a sentence below."""
         parts = [("kept", self.tokens_after), ("reserved", self.reserve), ("free", self.free)]
         segments = "".join(
             f'<span class="chatlab-budget-{name}" style="flex: {tokens} 0 auto">{name} {tokens}</span>'
             for name, tokens in parts
             if tokens
         )
-        bar = f'<div class="chatlab-budget" role="img" aria-label="{escape(self._in_words())}">{segments}</div>'
+        words = escape(self._in_words())
+        bar = f'<div class="chatlab-budget" role="img" aria-label="{words}">{segments}</div>'
+        return f'{bar}<div class="chatlab-note">{words}</div>'
+
+    def _repr_html_(self) -> str:
         dropped = "".join(f"<li>{escape(_said(each))}{transcript_html([each.message])}</li>" for each in self.dropped)
         listed = (
             f"<details><summary>{count_of(len(self.dropped), 'message')} dropped</summary><ul>{dropped}</ul></details>"
         )
-        return view(
-            f'{bar}<div class="chatlab-note">{escape(self._in_words())}</div>{listed if dropped else ""}'
-            f"{transcript_html(self)}"
-        )
+        return view(f"{self.bar_html()}{listed if dropped else ''}{transcript_html(self)}")
 
     def _in_words(self) -> str:
         summarised = self.summary is not None

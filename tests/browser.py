@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 import time
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -89,17 +90,55 @@ def page(lab):
 
 def open_lesson(page, lab, lesson):
     address, token = re.match(r"(http://[^/]+)/.*(token=\S+)", lab.address).groups()
+    page.console_errors.clear()
     page.goto(f"{address}/lab/tree/{lesson}?reset&{token}")
     page.wait_for_selector(".jp-Notebook .jp-Cell")
 
 
 def open_notebook(page, lab, name, *cells):
     """Write a notebook of these code cells into the lab's folder and open it."""
-    kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3"}}
-    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells], metadata=kernel)
-    nbformat.write(notebook, lab.folder / f"{name}.ipynb")
+    write_notebook(lab.folder / f"{name}.ipynb", *cells)
     open_lesson(page, lab, f"{name}.ipynb")
     page.wait_for_selector(IDLE)
+
+
+def write_notebook(path, *cells):
+    """Write a notebook of these code cells; return its path."""
+    kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3"}}
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells], metadata=kernel)
+    nbformat.write(notebook, path)
+    return path
+
+
+@contextmanager
+def other_app(app, notebook):
+    """Serve a notebook with "notebook" (Notebook 7) or "voila"; yield the address that shows it."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    address = f"http://127.0.0.1:{port}"
+    commands = {
+        "notebook": ["notebook", "--no-browser", f"--port={port}", "--IdentityProvider.token=", "--allow-root"],
+        "voila": ["voila", str(notebook), "--no-browser", f"--port={port}"],
+    }
+    process = subprocess.Popen(
+        [sys.executable, "-m", *commands[app]],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        cwd=notebook.parent,
+        env={**os.environ, "JUPYTER_CONFIG_DIR": str(notebook.parent / "jupyter")},
+    )
+    try:
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline:
+            assert process.poll() is None, f"{app} ended"
+            with suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
+                break
+            time.sleep(0.2)
+        yield f"{address}/notebooks/{notebook.name}" if app == "notebook" else address
+    finally:
+        process.terminate()
+        process.wait(20)
 
 
 def run_cell(page, number=0):
@@ -123,7 +162,7 @@ def set_theme(page, theme):
     page.click("text=Settings >> visible=true")
     page.hover(".lm-Menu-item:has-text('Theme')")
     page.click(f".lm-Menu-item:has-text('JupyterLab {theme}') >> visible=true")
-    page.wait_for_selector(f"body[data-jp-theme-name='JupyterLab {theme}']")
+    page.wait_for_selector(f"body[data-jp-theme-name='JupyterLab {theme}']", state="attached")
 
 
 def check_accessible(page, context=".chatlab-panel"):

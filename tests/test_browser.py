@@ -27,9 +27,9 @@ def test_lesson_runs_and_the_panel_chats(page, lab):
     open_lesson(page, lab, LESSON)
     cells = run_all_cells(page, lab.folder / LESSON)
     assert [output for cell in cells for output in cell.outputs if output.output_type == "error"] == []
-    panel = page.locator(".jp-OutputArea-output:has(.chatlab-log)").last
+    panel = page.locator(".chatlab-panel").last
     panel.scroll_into_view_if_needed()
-    message = panel.locator("input[type=text][placeholder^='Ask something']")
+    message = panel.locator(".chatlab-message-box textarea")
 
     message.fill("Tell me a long story about the sea.")
     message.press("Enter")

@@ -1,36 +1,45 @@
-"""ChatPanel: chat with the model in a notebook.
+"""ChatPanel: chat with a model in a notebook.
 
 In: a conversation and what the learner types or clicks. Out: a growing transcript. The transcript lives in the
-conversation; the widgets only show it. Knows nothing of how a reply is made.
+conversation, and in a file of its cell; the widgets only show it. Knows nothing of how a reply is made.
 """
 
 from __future__ import annotations
 
-import threading
-import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import ipywidgets as widgets
+from openai.types.chat import ChatCompletionChunk
 
 from chatlab.conversation import Conversation
-from chatlab.display import STYLE, count_of, escape, transcript_html
+from chatlab.display import count_of
 from chatlab.engines import Engine
-from chatlab.errors import ChatlabError
-from chatlab.messages import Message, user, validate
+from chatlab.messages import Message, role_of, user
 from chatlab.model import engine_of
+from chatlab.panels.chat_export import ChatExport
+from chatlab.panels.chat_log import ChatLog, turns_html
+from chatlab.panels.chat_progress import Progress
+from chatlab.panels.chat_settings import ChatSettings
+from chatlab.panels.message_box import MessageBox
+from chatlab.panels.panel import LABELLED, Panel, Throttle
+from chatlab.panels.saved import SavedChat
 
 __all__ = ["ChatPanel"]
 
-SECONDS_BETWEEN_UPDATES = 0.1  # each update sends the whole transcript, so a browser gets at most ten a second
+SECONDS_BETWEEN_SAVES = 2.0
 
 
-class ChatPanel(widgets.VBox):  # type: ignore[misc]
-    """A chat with a model, here or on a server: transcript, message, Send and Stop, system message, temperature.
+class ChatPanel(Panel):
+    """A chat with a model, here or on a server: what was said, a field for what to say, and all that one may set.
 
     `conversation` holds the transcript and may be given, to go on with an earlier chat. A reply is made in a thread of
-    its own, so that Stop works at once and other cells can run meanwhile. `send`, `stop` and `clear` do what the
-    buttons do; `wait` waits for the reply.
+    its own, so that Stop works at once and other cells can run meanwhile. `send`, `stop`, `regenerate`, `edit`, `undo`
+    and `clear` do what the buttons do; `wait` waits for the reply.
+
+    In a notebook the chat is saved in a file of its cell, or of its `name` if it has one. It comes back when the cell
+    runs again, after a restart as well; `clear` removes it.
 
     >>> from chatlab.testing import ScriptedModel
     >>> panel = ChatPanel(system="Be brief.", model=ScriptedModel("Hello!"))
@@ -50,6 +59,7 @@ class ChatPanel(widgets.VBox):  # type: ignore[misc]
         temperature: float | None = None,
         max_completion_tokens: int | None = None,
         model: Engine | str | Path | None = None,
+        name: str | None = None,
     ) -> None:
         if conversation is None:
             conversation = Conversation(
@@ -63,153 +73,211 @@ class ChatPanel(widgets.VBox):  # type: ignore[misc]
         # Loading here shows its progress bar under the cell; in the thread of the first reply it would appear anywhere.
         conversation.model = engine_of(conversation.model)
         self.conversation = conversation
-        self._thread: threading.Thread | None = None
-        self._stopping = threading.Event()
-        self._build(conversation)
+        self._editing: int | None = None  # the message that Send replaces
+        self.settings = ChatSettings(conversation, changed=self._save)  # what the code asks for is what Reset goes to
+        self._given = {"system": conversation.system, **self.settings.values()}
+        self.saved = SavedChat.here(name)
+        restored = self.saved.restore(conversation, given=self._given)
+        self._build()
         super().__init__(
-            children=[
-                widgets.HTML(STYLE),
+            [
+                widgets.HBox([self.system_toggle, self.settings_toggle, self.export_toggle]),
                 self.system_box,
+                self.settings,
+                self.export,
                 self.transcript,
-                widgets.HBox([self.message_box, self.send_button, self.stop_button]),
-                widgets.HBox([self.temperature_slider, self.clear_button]),
-                self.status,
-            ],
-            layout=widgets.Layout(max_width="60em"),
+                self.budget,
+                self.message_box,
+                widgets.HBox(
+                    [self.regenerate_button, self.undo_button, self.clear_button, self.turn_field, self.edit_button],
+                    layout={"flex_flow": "row wrap"},
+                ),
+            ]
         )
-        self._show_transcript(conversation.messages)
+        self.refresh()
+        if restored:
+            self.note(f"{count_of(conversation.turns, 'turn')} of an earlier run; Clear forgets them.")
 
-    def _build(self, conversation: Conversation) -> None:
+    def _build(self) -> None:
         """Make the controls and connect them."""
-        wide = widgets.Layout(flex="1 1 auto", width="auto")
+        self.transcript, self.budget = ChatLog(), widgets.HTML()
+        self.message_box = MessageBox(send=lambda _: self.send(), stop=lambda _: self.stop())
+        self.export = ChatExport(self.conversation)
         self.system_box = widgets.Textarea(
-            value=conversation.system or "",
             description="System",
             placeholder="Instructions for the model; the end user of an app does not see them",
             rows=2,
-            layout=widgets.Layout(width="auto"),
+            layout={"width": "auto"},
         )
-        self.transcript = widgets.HTML()
-        self.message_box = widgets.Text(description="Message", placeholder="Ask something, then Enter", layout=wide)
-        self.send_button = widgets.Button(description="Send", button_style="primary", tooltip="Send the message")
-        self.stop_button = widgets.Button(description="Stop", disabled=True, tooltip="Stop the reply")
+        self.system_toggle = _toggle("system message", self.system_box, shown=self.conversation.system is not None)
+        self.settings_toggle = _toggle("settings", self.settings, shown=False)
+        self.export_toggle = _toggle("export", self.export, shown=False)
+        self.export_toggle.observe(lambda _: self.export.refresh(), "value")
+        self.regenerate_button = widgets.Button(description="Regenerate", tooltip="Ask for the last reply again")
+        self.undo_button = widgets.Button(description="Undo", tooltip="Forget the last turn")
         self.clear_button = widgets.Button(description="Clear", tooltip="Forget every turn")
-        self.temperature_slider = widgets.FloatSlider(
-            value=conversation.temperature,
-            min=0,
-            max=2,
-            step=0.1,
-            description="Temperature",
-            style={"description_width": "initial"},
-        )
-        self.status = widgets.HTML()
-        self.send_button.on_click(lambda _: self.send())
-        self.stop_button.on_click(lambda _: self.stop())
+        self.turn_field = widgets.Dropdown(description="Turn", style=LABELLED, layout={"width": "30ch"})
+        self.edit_button = widgets.Button(description="Edit", tooltip="Change what you said in this turn")
+        self.regenerate_button.on_click(lambda _: self.regenerate())
+        self.undo_button.on_click(lambda _: self.undo())
         self.clear_button.on_click(lambda _: self.clear())
-        self.message_box.on_msg(self._on_message)
+        self.edit_button.on_click(lambda _: self._begin_edit())
         self.system_box.observe(self._on_system, "value")
-        self.temperature_slider.observe(self._on_temperature, "value")
-
-    def _on_message(self, _: Any, content: dict[str, Any], __: Any) -> None:
-        if content.get("event") == "submit":  # what the text field sends when Enter is pressed
-            self.send()
-
-    def _on_system(self, change: dict[str, Any]) -> None:
-        self.conversation.system = change["new"] or None
-
-    def _on_temperature(self, change: dict[str, Any]) -> None:
-        self.conversation.temperature = change["new"]
-
-    @property
-    def running(self) -> bool:
-        """Whether a reply is being made."""
-        return self._thread is not None and self._thread.is_alive()
 
     def send(self, text: str | None = None) -> None:
         """Send the text (None: what stands in the message field); returns at once, the reply grows in the transcript.
 
-        Does nothing without text, or while a reply is being made.
+        Where a turn is being edited, the text takes its place. Does nothing without text, or while a reply is being
+        made.
         """
-        text = self.message_box.value if text is None else text
+        text = self.message_box.text if text is None else text
         if not text.strip() or self.running:
             return
-        self.message_box.value = ""
-        self._stopping.clear()
-        self._set_running(True)
-        self._show_transcript([*self.conversation.messages, user(text)], busy=True)
-        self._thread = threading.Thread(target=self._reply, args=(text,), daemon=True)
-        self._thread.start()
+        index, self._editing = self._editing, None
+        self.message_box.text = ""
+        if index is None or index >= len(self.conversation.messages):
+            self._reply(lambda: self.conversation(text, stream=True), [*self.conversation.messages, user(text)])
+        else:
+            self.edit(index, text)
+
+    def edit(self, index: int, text: str) -> None:
+        """Put another text in the place of the user message at `conversation.messages[index]`, and reply anew."""
+        if not self.running:
+            before = self.conversation.messages[:index]
+            self._reply(lambda: self.conversation.edit(index, text, stream=True), [*before, user(text)])
+
+    def regenerate(self) -> None:
+        """Ask for the last reply again. Does nothing before the first question, or while a reply is being made."""
+        places = self._questions()
+        if places and not self.running:
+            asked = self.conversation.messages[: places[-1] + 1]
+            self._reply(lambda: self.conversation.regenerate(stream=True), asked)
 
     def stop(self) -> None:
         """Stop the reply; what has been said so far stays."""
-        self._stopping.set()
+        super().stop()
         self.conversation.stop()
+
+    def undo(self) -> None:
+        """Forget the last turn; its question stands in the message field again, to be asked in another way."""
+        self.stop()
+        self.wait()
+        places = self._questions()
+        if places:
+            self.message_box.text = self.conversation.messages[places[-1]]["content"]
+            self.conversation.undo()
+            self.note("The last turn is forgotten.")
+        self.refresh()
+        self._save()
 
     def clear(self) -> None:
         """Forget every turn; the system message stays."""
         self.stop()
         self.wait()
         self.conversation.clear()
-        self._show_transcript(self.conversation.messages)
-        self.status.value = ""
+        self.conversation.fitted = None
+        self._editing = None
+        self.saved.forget()
+        self.note("")
+        self.refresh()
 
-    def wait(self, timeout: float | None = None) -> None:
-        """Wait until the reply is complete, at most `timeout` seconds."""
-        if self._thread is not None:
-            self._thread.join(timeout)
+    def refresh(self) -> None:
+        """Show the conversation as it is now, where code has changed it."""
+        self.transcript.show(self.conversation.messages)
+        self.system_box.value = self.conversation.system or ""
+        self.settings.refresh()
+        if self.export_toggle.value:
+            self.export.refresh()
+        fitted = self.conversation.fitted
+        self.budget.value = f'<div class="chatlab-note">{fitted.bar_html()}</div>' if fitted is not None else ""
+        places = self._questions()
+        self.turn_field.options = [
+            (f"{number}: {self.conversation.messages[place]['content'][:20]}", place)
+            for number, place in enumerate(places, start=1)
+        ]
+        if places:
+            self.turn_field.value = places[-1]
+        self.on_running(False)
 
-    def _reply(self, text: str) -> None:
-        """Make the reply and show it as it grows; runs in a thread of its own."""
-        started, shown, pieces, usage, finish_reason = time.perf_counter(), 0.0, 0, None, None
-        try:
-            chunks = self.conversation(text, stream=True)
-            if self._stopping.is_set():  # Stop was faster than the thread
-                self.conversation.stop()
-            for chunk in chunks:
-                usage = chunk.usage or usage
-                for choice in chunk.choices:
-                    pieces += bool(choice.delta.content)
-                    finish_reason = choice.finish_reason or finish_reason
-                if pieces and time.perf_counter() - shown > SECONDS_BETWEEN_UPDATES:
-                    shown = time.perf_counter()
-                    self._show_transcript(self.conversation.messages, busy=True)
-            if finish_reason:
-                how = "cut off: the token limit is reached" if finish_reason == "length" else "done"
-                tokens = usage.completion_tokens if usage else 0  # not every server counts
-                speed = tokens / (time.perf_counter() - started)
-                self._note(f"{how} · {tokens} tokens · {speed:.1f} tokens a second" if usage else how)
-            else:
-                self._note(f"stopped after {pieces} pieces of text")
-        except ChatlabError as error:
-            self._note(f"{type(error).__name__}: {error}")
-        except Exception as error:  # a thread has nobody to raise to: the learner must see it in the panel
-            self._note(f"Something went wrong: {type(error).__name__}: {error}")
-        finally:
-            if not pieces and finish_reason is None:  # nothing was said, so the question can be put again
-                self.message_box.value = text
-            self._show_transcript(self.conversation.messages)
-            self._set_running(False)
-
-    def _set_running(self, running: bool) -> None:
-        self.send_button.disabled = running
-        self.stop_button.disabled = not running
+    def on_running(self, running: bool) -> None:
+        """Enable what can be used now."""
+        self.message_box.busy = running
+        asked = bool(self._questions())
+        for control in (self.regenerate_button, self.undo_button, self.edit_button, self.turn_field):
+            control.disabled = running or not asked
         self.system_box.disabled = running
-        if running:
-            self._note("thinking …")
 
-    def _note(self, text: str) -> None:
-        self.status.value = f'<div class="chatlab-note" role="status">{escape(text)}</div>'
+    def static_html(self) -> str:
+        """Return the turns as they stand."""
+        return turns_html(self.conversation.messages) or "A chat without turns: run the cell to talk with the model."
 
-    def _show_transcript(self, messages: list[Message], *, busy: bool = False) -> None:
-        turns = (
-            [message for message in validate(messages) if message["role"] in ("user", "assistant")] if messages else []
-        )
-        inner = transcript_html(turns) or '<span class="chatlab-note">Say hello.</span>'
-        self.transcript.value = (
-            f'<div class="chatlab chatlab-log"><div role="log" aria-live="polite" aria-busy="{str(busy).lower()}" '
-            f'aria-label="Conversation">{inner}</div></div>'
-        )
+    def _reply(self, make: Callable[[], Iterator[ChatCompletionChunk]], asked: list[Message]) -> None:
+        """Make the reply to what is asked, in the background, and show it as it grows."""
+        self.transcript.show(asked)
+        self.note("thinking …")
+
+        def work() -> None:
+            told = Progress()
+            try:
+                if not self.stopping.is_set():
+                    self._follow(make(), told)
+            finally:
+                if not told.pieces and told.finish_reason is None:  # nothing was said: the question can be put again
+                    self.message_box.text = asked[-1]["content"]
+                self.refresh()
+                self.message_box.busy = True  # until the thread ends
+                self._save()
+            self.note(told.in_words())
+
+        self.run(work)
+
+    def _follow(self, chunks: Iterator[ChatCompletionChunk], told: Progress) -> None:
+        """Show the chunks of a reply as they come."""
+        shown, saved = Throttle(), Throttle(SECONDS_BETWEEN_SAVES)
+        if self.stopping.is_set():  # Stop was faster than this thread
+            self.conversation.stop()
+        for chunk in chunks:
+            told.add(chunk)
+            if told.pieces and shown.due():
+                self.transcript.grow(self.conversation.messages[-1])
+                if saved.due():
+                    self._save()
+
+    def _questions(self) -> list[int]:
+        """Return where the user's messages are."""
+        return [place for place, each in enumerate(self.conversation.messages) if role_of(each) == "user"]
+
+    def _begin_edit(self) -> None:
+        place = self.turn_field.value
+        if place is not None:
+            self._editing = place
+            self.message_box.text = self.conversation.messages[place]["content"]
+            self.note(
+                "Change the text above, then Send: it takes the place of this turn, and what came after is forgotten."
+            )
+
+    def _on_system(self, change: dict[str, Any]) -> None:
+        if (self.conversation.system or "") != change["new"]:
+            self.conversation.system = change["new"] or None
+            self._save()
+
+    def _save(self) -> None:
+        if self.conversation.turns:
+            self.saved.save(self.conversation, given=self._given)
 
     def __repr__(self) -> str:
         turns, temperature = self.conversation.turns, self.conversation.temperature
         return f"ChatPanel({count_of(turns, 'turn')}, temperature={temperature:.1f})"
+
+
+def _toggle(name: str, part: widgets.Widget, *, shown: bool) -> widgets.ToggleButton:
+    """Return a button that shows and hides a part of the panel, and says which of the two."""
+    button = widgets.ToggleButton(value=shown)
+
+    def show(_: Any = None) -> None:
+        part.layout.display = None if button.value else "none"
+        button.description = f"{'Hide' if button.value else 'Show'} {name}"
+
+    button.observe(show, "value")
+    show()
+    return button
