@@ -144,9 +144,17 @@ def other_app(app, notebook):
 def run_cell(page, number=0):
     """Run one cell of the notebook on the page by the keyboard; return its output."""
     cell = page.locator(".jp-Notebook .jp-CodeCell").nth(number)
-    cell.locator(".jp-InputArea-editor").click()
-    page.keyboard.press("Control+Enter")
-    return cell.locator(".jp-OutputArea")
+    prompt = cell.locator(".jp-InputPrompt")
+    before = prompt.inner_text()
+    for _ in range(5):  # a notebook that is still being opened may not hear it
+        cell.locator(".jp-InputArea-editor").click()
+        page.keyboard.press("Control+Enter")
+        deadline = time.monotonic() + 5
+        while time.monotonic() < deadline:
+            if prompt.inner_text() != before:
+                return cell.locator(".jp-OutputArea")
+            time.sleep(0.05)
+    raise AssertionError(f"cell {number} was not run")
 
 
 def show_panel(page, lab, name, code):
