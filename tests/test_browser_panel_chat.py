@@ -257,6 +257,52 @@ def test_accessible_in_both_themes(page, lab, theme):
     screenshot(panel, f"panel-chat-{theme.lower()}")
 
 
+COMPARE = """
+from chatlab import Conversation
+from chatlab.panels import ComparePanel
+systems = ["You are a helpful assistant.", "You are Captain Byte, a friendly robot."]
+chats = [Conversation(system=system, temperature=0, max_completion_tokens=80) for system in systems]
+ComparePanel(*chats, names=("assistant", "robot"))
+"""
+
+
+def test_two_chats_side_by_side(page, lab):
+    panel = show_panel(page, lab, "compare", COMPARE)
+    box = panel.locator(".chatlab-message-box textarea >> visible=true")
+    box.fill("Who are you?")
+    box.press("Enter")
+    panel.locator("[role=status]:has-text('tokens a second')").nth(1).wait_for()
+    left, right = turns(panel).all_inner_texts()
+    assert "Byte" in right and left != right
+    box.fill(STORY)
+    panel.get_by_role("button", name="Send").locator("visible=true").click()
+    turns(panel).nth(3).wait_for()
+    panel.get_by_role("button", name="Stop").locator("visible=true").click()
+    panel.locator("text=/stopped after/").nth(1).wait_for(timeout=5000)
+    check_accessible(page)
+    screenshot(panel, "panel-compare")
+    button(panel, "Clear both").click()
+    panel.locator("text=Say hello.").nth(1).wait_for()
+    assert page.console_errors == []
+
+
+def test_readable_at_twice_the_size(page, lab):
+    """At 200 % a page of 1,280 pixels has room for 640."""
+    panel = show_panel(page, lab, "zoom", PANEL)
+    page.set_viewport_size({"width": 640, "height": 800})
+    try:
+        button(panel, "Show settings").click()
+        field(panel).fill("What is the capital of France?")
+        button(panel, "Send").click()
+        done(panel)
+        screenshot(panel, "panel-chat-zoom")
+        for name in ("Send", "Stop", "Clear", "Edit", "Reset settings"):
+            box, around = button(panel, name).bounding_box(), panel.bounding_box()
+            assert box["x"] + box["width"] <= around["x"] + around["width"] + 1, f"{name} is cut off"
+    finally:
+        page.set_viewport_size({"width": 1280, "height": 1600})
+
+
 @pytest.mark.parametrize("app", ["notebook", "voila"])
 def test_in_other_apps_too(page, tmp_path, model, app):
     path = write_notebook(tmp_path / "chat.ipynb", PANEL)

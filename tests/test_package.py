@@ -107,6 +107,7 @@ LAYERS = [
     "panels.chat_settings",
     "panels.chat_export",
     "panels.chat",
+    "panels.compare",
     "panels",
     "server.settings",
     "server.scheduler",

@@ -8,7 +8,7 @@ import time
 import pytest
 
 from chatlab import Conversation, assistant, user
-from chatlab.panels import ChatPanel
+from chatlab.panels import ChatPanel, ComparePanel
 from chatlab.panels.saved import SavedChat
 from chatlab.testing import ScriptedModel
 
@@ -355,3 +355,26 @@ def test_each_panel_of_a_cell_has_a_file_of_its_own_and_keeps_it(monkeypatch):
         assert [path[-7:] for path in paths] == ["-1.json", "-2.json"]
     monkeypatch.setattr("chatlab.panels.saved._cell", lambda: ("run", "other.ipynb", "cell-1"))
     assert SavedChat.here().path.name not in paths
+
+
+# ---------------------------------------------------------------------------- two side by side
+
+
+def test_two_chats_are_told_the_same_and_go_their_own_ways():
+    chats = [Conversation(model=ScriptedModel("x" * 300, seconds_per_token=0.005)) for _ in range(2)]
+    panel = ComparePanel(*chats, names=("<b>one", "two"))
+    panel.right.settings.temperature_field.value = 0.2
+    panel.message_box.text = "Hi"
+    panel.message_box.send_button.click()
+    assert panel.message_box.busy and all(chat.running for chat in panel.chats)
+    panel.send("too early")
+    time.sleep(0.2)
+    panel.message_box.stop_button.click()
+    panel.wait(10)
+    assert not panel.message_box.busy
+    assert [chat.temperature for chat in chats] == [1.0, 0.2]
+    for chat in chats:
+        assert chat.messages[0] == user("Hi") and 0 < len(chat.messages[1]["content"]) < 300
+    assert "&lt;b&gt;one" in panel.static_html() and repr(panel) == "ComparePanel(1 turn, 1 turn)"
+    panel.clear_button.click()
+    assert all(chat.messages == [] for chat in chats)

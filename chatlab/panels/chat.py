@@ -166,6 +166,7 @@ class ChatPanel(Panel):
         if places:
             self.message_box.text = self.conversation.messages[places[-1]]["content"]
             self.conversation.undo()
+            self.conversation.fitted = None
             self.note("The last turn is forgotten.")
         self.refresh()
         self._save()
