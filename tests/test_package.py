@@ -49,6 +49,7 @@ LAYERS = [
     "tool_messages",
     "spans",
     "promptview",
+    "chat_templates",
     "templating",
     "detokenizer",
     "byte_pairs",
