@@ -114,6 +114,11 @@ def show_panel(page, lab, name, code):
     """Open a notebook whose one cell shows a panel, run it, and return the panel."""
     open_notebook(page, lab, name, code)
     panel = run_cell(page).locator(".chatlab-panel").first
+    never_run = page.locator(".jp-CodeCell .jp-InputPrompt:text-is('[ ]:')")
+    page.wait_for_timeout(1000)
+    while never_run.count():  # a kernel that had not quite started may lose what it was to run
+        run_cell(page)
+        page.wait_for_timeout(1000)
     panel.wait_for()
     return panel
 
@@ -123,7 +128,7 @@ def set_theme(page, theme):
     page.click("text=Settings >> visible=true")
     page.hover(".lm-Menu-item:has-text('Theme')")
     page.click(f".lm-Menu-item:has-text('JupyterLab {theme}') >> visible=true")
-    page.wait_for_selector(f"body[data-jp-theme-name='JupyterLab {theme}']")
+    page.wait_for_selector(f"body[data-jp-theme-name='JupyterLab {theme}']", state="attached")
 
 
 def check_accessible(page, context=".chatlab-panel"):

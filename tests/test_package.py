@@ -101,6 +101,7 @@ LAYERS = [
     "magics",
     "panels.panel",
     "panels.chat",
+    "panels.tokens",
     "panels",
     "server.settings",
     "server.scheduler",
