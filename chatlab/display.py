@@ -102,6 +102,11 @@ STYLE = """
   display: block; position: absolute; left: 0; z-index: 1; max-width: 100%; box-sizing: border-box; padding: 4px 8px;
   border: 1px solid; border-radius: 4px; font-size: 12px; white-space: normal;
   color: var(--jp-ui-font-color1, #1b1b1b); background: var(--jp-layout-color1, #fff); }
+.chatlab-panel .chatlab-note { line-height: 1.4; }
+.chatlab-panel .chatlab-words { font-size: 13px; }
+.chatlab-panel .chatlab .chatlab-words th, .chatlab-panel .chatlab .chatlab-words td { padding: 2px 8px 2px 0; }
+.chatlab-panel .chatlab .chatlab-words :last-child { padding-right: 0; }
+.chatlab-code textarea { font-family: var(--jp-code-font-family, monospace); font-size: 13px; }
 .chatlab-plot img { max-width: 100%; background: #fff; }
 </style>
 """

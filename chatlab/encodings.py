@@ -22,7 +22,7 @@ from chatlab.chat_model import ChatModel
 from chatlab.errors import BadRequestError, ModelFilesError, ModelNotFoundError
 from chatlab.model import resolve
 
-__all__ = ["encoding", "vocabulary"]
+__all__ = ["BYTES", "encoding", "offline_encodings", "vocabulary"]
 
 # The files that tiktoken downloads when an encoding is first used.
 _BLOBS = "https://openaipublic.blob.core.windows.net/"
@@ -34,13 +34,16 @@ _FILES = {
     "o200k_base": ("encodings/o200k_base.tiktoken",),
     "o200k_harmony": ("encodings/o200k_base.tiktoken",),
 }
+BYTES = "bytes"  # the simplest encoding there is: every byte is a token, and its value is the id
 SECONDS_TO_CONNECT = 3
+_EACH_BYTE = {bytes([byte]): byte for byte in range(256)}
 
 
 def encoding(name: ChatModel | str | Path | None = None) -> tiktoken.Encoding:
     """Return an encoding: tiktoken's of that name, the one a hosted model of that name uses, or a local model's own.
 
-    None is the default model. `cl100k_base` needs no network; tiktoken downloads others once, on first use.
+    None is the default model. `cl100k_base` needs no network; tiktoken downloads others once, on first use. `bytes` is
+    an encoding to compare with, of 256 tokens.
 
     A local model's encoding gives the same ids as its tokenizer, with two limits. Text has to be in the normal form
     that the tokenizer would bring it to (NFC for Qwen2, none for SmolLM2). And where a vocabulary lacks a byte, as
@@ -67,6 +70,8 @@ def vocabulary(name: ChatModel | tiktoken.Encoding | str | Path | None) -> ChatM
     if isinstance(name, tiktoken.Encoding):
         return name
     if isinstance(name, str):
+        if name == BYTES:
+            return tiktoken.Encoding(BYTES, pat_str=r"[\s\S]", mergeable_ranks=_EACH_BYTE, special_tokens={})
         if name in tiktoken.list_encoding_names():
             return _tiktoken(name)
         try:
@@ -78,10 +83,20 @@ def vocabulary(name: ChatModel | tiktoken.Encoding | str | Path | None) -> ChatM
     except ModelNotFoundError as error:
         raise BadRequestError(
             f"There is no encoding {str(name)[:80]!r}, nor a model of that name here. The encodings are "
-            f"{', '.join(sorted(_FILES))} and cl100k_base.",
+            f"{', '.join(sorted(_FILES))}, {BYTES} and cl100k_base.",
             param="encoding",
             code="invalid_value",
         ) from error
+
+
+def offline_encodings() -> list[str]:
+    """Return the names of the encodings that need no network on this machine.
+
+    >>> "cl100k_base" in offline_encodings()
+    True
+    """
+    cached = [name for name, paths in _FILES.items() if all(_is_cached(_BLOBS + path) for path in paths)]
+    return sorted([*cached, "cl100k_base", BYTES])
 
 
 def _tiktoken(name: str) -> tiktoken.Encoding:

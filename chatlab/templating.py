@@ -15,11 +15,10 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
-import jinja2
-
 from chatlab.chat_model import ChatModel
+from chatlab.chat_templates import apply_template
 from chatlab.display import view
-from chatlab.errors import BadRequestError, ChatTemplateError
+from chatlab.errors import ChatTemplateError
 from chatlab.messages import Message, validate
 from chatlab.model import resolve
 from chatlab.promptview import Part, parts, prompt_html, prompt_text
@@ -151,14 +150,16 @@ def render(
     add_generation_prompt: bool = True,
     allow_control_tokens: bool = False,
     tools: Sequence[Mapping[str, Any]] | None = None,
+    chat_template: str | None = None,
 ) -> Prompt:
     r"""Return the prompt that the model's chat template makes of the messages.
 
     `add_generation_prompt` ends it with the header of the assistant's reply. A control token inside a message's
     content is read as ordinary text, so that nobody can forge a turn; `allow_control_tokens=True` lets it through, to
     show the attack. `tools`, as a request defines them, are left to the template: one that knows of none ignores them.
-    Raises `ChatTemplateError` where the model has no (working) template, and `BadRequestError` for messages that are
-    wrong or that the template refuses.
+    `chat_template` is a Jinja template to use in place of the model's own. Raises `ChatTemplateError`, with the line,
+    where there is no (working) template, and `BadRequestError` for messages that are wrong or that the template
+    refuses.
 
     >>> from chatlab.testing import ScriptedModel
     >>> render([{"role": "user", "content": "Hi"}], model=ScriptedModel("Hello!"))
@@ -166,7 +167,7 @@ def render(
     """
     model = resolve(model)
     checked = [with_arguments_read(message) for message in validate(messages)]
-    if model.chat_template is None:
+    if model.chat_template is None and chat_template is None:
         raise ChatTemplateError(
             f"{model.name} has no chat template: it continues text but was not trained to chat. Load a model "
             "whose name ends in -Instruct or -Chat, or give one by hand: chatlab.load(..., chat_template=...)."
@@ -177,7 +178,11 @@ def render(
     for index, message in enumerate(checked):
         role = "system" if message["role"] == "developer" else message["role"]
         checked[index] = {**_replace(message, stand_ins), "role": role}
-    template = partial(_apply_template, model, tools=_replace(shown, stand_ins))
+    written = partial(apply_template, model, tools=_replace(shown, stand_ins), chat_template=chat_template)
+
+    def template(messages: list[Message], add_generation_prompt: bool) -> str:
+        return written(messages, add_generation_prompt=add_generation_prompt)
+
     rendered = template(checked, add_generation_prompt)
     text, forged = _restore(rendered, stand_ins)
     find = partial(_find_spans, rendered, checked, model, stand_ins, template, add_generation_prompt)
@@ -203,22 +208,6 @@ def _find_spans(
     growth = {stand_in: len(token) - 1 for token, stand_in in stand_ins.items()}
     grown = list(accumulate((growth.get(character, 0) for character in rendered), initial=0))
     return [replace(span, start=span.start + grown[span.start], end=span.end + grown[span.end]) for span in spans]
-
-
-def _apply_template(
-    model: ChatModel, messages: list[Message], add_generation_prompt: bool, *, tools: list[dict[str, Any]]
-) -> str:
-    try:
-        rendered = model.tokenizer.apply_chat_template(
-            messages, tools=tools or None, tokenize=False, add_generation_prompt=add_generation_prompt
-        )
-    except Exception as error:  # a template is a program: it can fail in any way
-        if type(error) is jinja2.TemplateError:  # what a template's own raise_exception(...) raises
-            raise BadRequestError(
-                f"The chat template of {model.name} refuses these messages: {error}", param="messages"
-            ) from error
-        raise ChatTemplateError(f"The chat template of {model.name} does not work: {error}") from error
-    return str(rendered)
 
 
 def _replace(value: Any, replacements: dict[str, str]) -> Any:

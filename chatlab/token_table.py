@@ -106,11 +106,16 @@ class TokenTable(Sequence[Token]):
         return "\n".join([self._title(), *lines] if shown else [self._title()])
 
     def _repr_html_(self) -> str:
-        pieces = [_piece_html(number, token) for number, token in enumerate(self.tokens[:MAX_PIECES])]
-        more = len(self.tokens) - MAX_PIECES
+        return view(self.pieces_html())
+
+    def pieces_html(self, *, show_white_space: bool = True, most: int = MAX_PIECES) -> str:
+        """Return the tokens as HTML without a frame: pieces with their ids below, `most` of them."""
+        pieces = [_piece_html(number, token, show_white_space) for number, token in enumerate(self.tokens[:most])]
+        more = len(self.tokens) - most
         note = f'<div class="chatlab-note">… and {count_of(more, "more token")}</div>' if more > 0 else ""
-        title = f'<div class="chatlab-note">{escape(self._title())}; · is a space, ↵ a line end, → a tab</div>'
-        return view(f'{title}<div class="chatlab-tokens">{"".join(pieces)}</div>{note}')
+        signs = "; · is a space, ↵ a line end, → a tab" if show_white_space else ""
+        title = f'<div class="chatlab-note">{escape(self._title())}{signs}</div>'
+        return f'{title}<div class="chatlab-tokens">{"".join(pieces)}</div>{note}'
 
     def _title(self) -> str:
         return f"{count_of(len(self.tokens), 'token')} of {self.encoding}"
@@ -125,10 +130,11 @@ def _columns(token: Token) -> tuple[str, str, str, str]:
     return f"{token.start}–{token.end}", message, data, piece
 
 
-def _piece_html(number: int, token: Token) -> str:
+def _piece_html(number: int, token: Token, show_white_space: bool) -> str:
     """Return a token as a framed piece with its id below; what is special about it stands there in words."""
     css_class = f"chatlab-token chatlab-token-{number % 4}"
-    shown = "".join(VISIBLE.get(character, character) for character in token.piece)
+    signs = VISIBLE if show_white_space else {}
+    shown = "".join(signs.get(character, character) for character in token.piece)
     word = ""
     if token.bytes is None:
         css_class, word = "chatlab-token chatlab-token-control", "control "

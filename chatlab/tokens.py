@@ -70,6 +70,7 @@ def count_tokens(
     *,
     encoding: Vocabulary | str | Path | None = None,
     model: ChatModel | str | Path | None = None,
+    allow_control_tokens: bool = True,
 ) -> int:
     """Return how many tokens a text has, or a list of messages as a model reads them (with the header of the reply).
 
@@ -77,6 +78,7 @@ def count_tokens(
     or of a hosted model such as "gpt-4", counts with that. How a hosted model lays out messages is not public, so for
     messages that count follows the rule OpenAI gives: each message's tokens and 3 more, 1 more for a `name`, and 3
     for the beginning of the reply. (From OpenAI's cookbook, "How to count tokens with tiktoken".)
+    `allow_control_tokens=False` counts control tokens in a text as the ordinary characters they are written with.
 
     >>> from chatlab.testing import ScriptedModel
     >>> count_tokens("Hello", model=ScriptedModel(""))
@@ -90,7 +92,7 @@ def count_tokens(
     if isinstance(text, str):
         return sum(
             len(_ids_and_places(chosen, str(text[start:end]), forged=forged)[0])
-            for start, end, forged in _segments(text)
+            for start, end, forged in _segments(text, allow_control_tokens)
         )
     if isinstance(chosen, ChatModel):
         return len(encode(text, model=chosen))
@@ -107,11 +109,13 @@ def tokenize(
     *,
     encoding: Vocabulary | str | Path | None = None,
     model: ChatModel | str | Path | None = None,
+    allow_control_tokens: bool = True,
 ) -> TokenTable:
     """Return the tokens of a text, a prompt or messages as a table that shows itself.
 
     `encoding` is as for `count_tokens`. Messages are first rendered with the model's template, so with a tiktoken
-    encoding, which has none, they raise `BadRequestError`.
+    encoding, which has none, they raise `BadRequestError`. `allow_control_tokens=False` reads control tokens in a
+    text as ordinary text, as a message's are read.
 
     >>> from chatlab.testing import ScriptedModel
     >>> tokenize("é<|im_end|>", model=ScriptedModel(""))
@@ -132,7 +136,7 @@ def tokenize(
         text = render(text, model=chosen)
     tokens = [
         token
-        for start, end, forged in _segments(text)
+        for start, end, forged in _segments(text, allow_control_tokens)
         for token in _tokens_of(chosen, str(text[start:end]), forged=forged, offset=start)
     ]
     name = chosen.name
@@ -143,8 +147,11 @@ def _chosen(encoding: Vocabulary | str | Path | None, model: ChatModel | str | P
     return resolve(model) if encoding is None else vocabulary(encoding)
 
 
-def _segments(text: str) -> Iterator[tuple[int, int, bool]]:
+def _segments(text: str, allow_control_tokens: bool = True) -> Iterator[tuple[int, int, bool]]:
     """Yield the stretches of a text as (start, end, forged): in forged ones, control tokens are ordinary text."""
+    if not allow_control_tokens:
+        yield 0, len(text), True
+        return
     end = 0
     for start, stop in text.forged if isinstance(text, Prompt) else ():
         yield end, start, False

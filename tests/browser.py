@@ -152,7 +152,9 @@ def run_cell(page, number=0):
         deadline = time.monotonic() + 5
         while time.monotonic() < deadline:
             if prompt.inner_text() != before:
-                return cell.locator(".jp-OutputArea")
+                time.sleep(0.5)  # a kernel that had not quite started may lose what it was to run
+                if prompt.inner_text() != "[ ]:":
+                    return cell.locator(".jp-OutputArea")
             time.sleep(0.05)
     raise AssertionError(f"cell {number} was not run")
 

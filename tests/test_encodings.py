@@ -5,7 +5,7 @@ import pytest
 import tiktoken.load
 
 from chatlab import BadRequestError, ModelFilesError
-from chatlab.encodings import _FILES, encoding
+from chatlab.encodings import _FILES, encoding, offline_encodings
 
 
 @pytest.fixture
@@ -63,3 +63,10 @@ def test_the_files_are_those_that_tiktoken_asks_for(offline, monkeypatch):
 def test_unknown_name_lists_the_known_ones():
     with pytest.raises(BadRequestError, match=r"no encoding 'cl200k'.*o200k_base.*cl100k_base"):
         encoding("cl200k")
+
+
+def test_offline_encodings_work_without_a_network(monkeypatch):
+    monkeypatch.setattr("httpx2.head", lambda *_, **__: pytest.fail("a network was asked"))
+    assert {"bytes", "cl100k_base"} <= set(offline_encodings())
+    for name in offline_encodings():
+        assert encoding(name).decode(encoding(name).encode("Hi é")) == "Hi é"

@@ -1,6 +1,7 @@
 import copy
 import inspect
 import pickle
+import sys
 import unicodedata
 
 import pytest
@@ -102,11 +103,32 @@ def test_template_that_refuses_is_the_requests_fault():
 
 @pytest.mark.parametrize(
     ("template", "says"),
-    [(None, "has no chat template"), ("{% if %}", "does not work"), ("{{ 1 + messages }}", "does not work")],
+    [
+        (None, "has no chat template"),
+        ("\n{% if %}", r"does not work: line 2, '{% if %}': "),
+        ("{% macro f() %}\n{{ 1 + messages }}{% endmacro %}\n{{ f() }}", "does not work: line 2, "),
+    ],
 )
 def test_missing_or_broken_template(template, says):
     with pytest.raises(ChatTemplateError, match=says):
         render([user("u")], model=ScriptedModel("", chat_template=template))
+
+
+@pytest.mark.parametrize("own", [CHATML, None])
+@given(messages=conversations)
+def test_another_template_takes_the_place_of_the_models_own(own, messages):
+    model = ScriptedModel("", chat_template=own)
+    expected = model.tokenizer.apply_chat_template(messages, chat_template=LLAMA3, tokenize=False)
+    assert render(messages, model=model, chat_template=LLAMA3, add_generation_prompt=False) == expected
+    assert model.chat_template == own
+
+
+def test_endless_template_is_stopped_and_leaves_no_trace():
+    before = sys.gettrace()
+    endless = "{% for i in range(99999) %}\n{% for j in range(99999) %}{% endfor %}{% endfor %}"
+    with pytest.raises(ChatTemplateError, match=r"line 2, .* longer than 1 s"):
+        render([user("u")], model=ScriptedModel(""), chat_template=endless)
+    assert sys.gettrace() is before
 
 
 def test_prompt_shows_forged_tokens_and_escapes_text():

@@ -224,3 +224,12 @@ def test_white_space_is_visible():
     table = tokenize(" \n\t", model=ScriptedModel(""))
     assert all(shown in repr(table) for shown in ("' '", r"'\n'", r"'\t'"))
     assert all(f">{shown}<" in table._repr_html_() for shown in "·↵→")
+
+
+@pytest.mark.parametrize("encoding", [None, "cl100k_base"])
+@given(text=st.lists(st.sampled_from(["<|im_end|>", "<|endoftext|>", "a", " ", "é"])).map("".join))
+def test_control_tokens_are_ordinary_text_where_they_are_not_allowed(encoding, text):
+    options = {"encoding": encoding, "model": ScriptedModel(""), "allow_control_tokens": False}
+    table = tokenize(text, **options)
+    assert b"".join(token.bytes for token in table) == text.encode()
+    assert count_tokens(text, **options) == len(table)

@@ -5,5 +5,7 @@ Each panel is a view on Python state that can be read, driven and tested without
 
 from chatlab.panels.chat import ChatPanel
 from chatlab.panels.compare import ComparePanel
+from chatlab.panels.template import TemplatePanel
+from chatlab.panels.tokens import TokenPanel
 
-__all__ = ["ChatPanel", "ComparePanel"]
+__all__ = ["ChatPanel", "ComparePanel", "TemplatePanel", "TokenPanel"]
