@@ -73,6 +73,7 @@ LAYERS = [
     "requests",
     "parameters",
     "choices",
+    "chunks",
     "streaming",
     "remote_answers",
     "remote_stream",
