@@ -106,11 +106,16 @@ class TokenTable(Sequence[Token]):
         return "\n".join([self._title(), *lines] if shown else [self._title()])
 
     def _repr_html_(self) -> str:
-        pieces = [_piece_html(number, token) for number, token in enumerate(self.tokens[:MAX_PIECES])]
+        return view(self.pieces_html())
+
+    def pieces_html(self, *, picked: int | None = None) -> str:
+        """Return the tokens as framed pieces, with no frame around them all; the `picked` one says that it is."""
+        shown = enumerate(self.tokens[:MAX_PIECES])
+        pieces = [_piece_html(number, token, picked=number == picked) for number, token in shown]
         more = len(self.tokens) - MAX_PIECES
         note = f'<div class="chatlab-note">… and {count_of(more, "more token")}</div>' if more > 0 else ""
         title = f'<div class="chatlab-note">{escape(self._title())}; · is a space, ↵ a line end, → a tab</div>'
-        return view(f'{title}<div class="chatlab-tokens">{"".join(pieces)}</div>{note}')
+        return f'{title}<div class="chatlab-tokens">{"".join(pieces)}</div>{note}'
 
     def _title(self) -> str:
         return f"{count_of(len(self.tokens), 'token')} of {self.encoding}"
@@ -125,7 +130,7 @@ def _columns(token: Token) -> tuple[str, str, str, str]:
     return f"{token.start}–{token.end}", message, data, piece
 
 
-def _piece_html(number: int, token: Token) -> str:
+def _piece_html(number: int, token: Token, *, picked: bool) -> str:
     """Return a token as a framed piece with its id below; what is special about it stands there in words."""
     css_class = f"chatlab-token chatlab-token-{number % 4}"
     shown = "".join(VISIBLE.get(character, character) for character in token.piece)
@@ -134,6 +139,8 @@ def _piece_html(number: int, token: Token) -> str:
         css_class, word = "chatlab-token chatlab-token-control", "control "
     elif not token.is_whole:
         shown, word = token.bytes.hex(" "), "part "
+    if picked:
+        css_class, word = f"{css_class} chatlab-picked", f"picked {word}"
     message = "" if token.message is None else f", message {token.message}"
     title = f"token {number}, characters {token.start}–{token.end}{message}"
     line_end = "<br>" if "\n" in token.piece else ""

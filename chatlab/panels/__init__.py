@@ -4,5 +4,6 @@ Each panel is a view on Python state that can be read, driven and tested without
 """
 
 from chatlab.panels.chat import ChatPanel
+from chatlab.panels.glass_box import GlassBox
 
-__all__ = ["ChatPanel"]
+__all__ = ["ChatPanel", "GlassBox"]
