@@ -105,6 +105,8 @@ LAYERS = [
     "panels.token_row",
     "panels.rooms",
     "panels.glass_box",
+    "panels.receipts",
+    "panels.stream",
     "panels",
     "server.settings",
     "server.scheduler",
