@@ -102,11 +102,23 @@ STYLE = """
   display: block; position: absolute; left: 0; z-index: 1; max-width: 100%; box-sizing: border-box; padding: 4px 8px;
   border: 1px solid; border-radius: 4px; font-size: 12px; white-space: normal;
   color: var(--jp-ui-font-color1, #1b1b1b); background: var(--jp-layout-color1, #fff); }
-.chatlab-panel .chatlab-note { line-height: 1.4; }
 .chatlab-panel .chatlab-words { font-size: 13px; }
 .chatlab-panel .chatlab .chatlab-words th, .chatlab-panel .chatlab .chatlab-words td { padding: 2px 8px 2px 0; }
 .chatlab-panel .chatlab .chatlab-words :last-child { padding-right: 0; }
 .chatlab-code textarea { font-family: var(--jp-code-font-family, monospace); font-size: 13px; }
+/* What was picked: a frame, since a colour alone tells nothing to who cannot see it. */
+.chatlab-picked { color: inherit; background: rgba(255, 200, 0, 0.25); outline: 2px solid; outline-offset: 1px;
+  border-radius: 2px; }
+.chatlab-panel .widget-toggle-button.mod-active { outline: 2px solid; outline-offset: -2px; font-weight: 700; }
+.chatlab-token-row { max-height: 11em; overflow-y: auto; }
+.chatlab-token-row .widget-toggle-button { width: auto; min-width: 2em; padding: 0 4px; margin: 1px;
+  font-family: var(--jp-code-font-family, monospace); }
+.chatlab-panel .chatlab-bars td { min-width: 3em; }
+.chatlab-panel .chatlab-note { line-height: 1.5; }
+.chatlab .chatlab-words td.chatlab-event { font-family: var(--jp-code-font-family, monospace); font-size: 12px;
+  overflow-wrap: anywhere; }
+.chatlab-raw { font-family: var(--jp-code-font-family, monospace); font-size: 12px; white-space: pre-wrap;
+  overflow-wrap: anywhere; max-height: 20em; overflow-y: auto; border: 1px solid; padding: 4px; }
 .chatlab-plot img { max-width: 100%; background: #fff; }
 </style>
 """

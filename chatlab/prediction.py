@@ -24,7 +24,7 @@ from chatlab.messages import Message
 from chatlab.model import resolve
 from chatlab.reading import check_room, prefill
 from chatlab.sampling import SamplingParams, entropy, sampling_steps
-from chatlab.steps import percent, token_name
+from chatlab.steps import percent, probability_cell, token_name
 from chatlab.tokens import encode
 
 if TYPE_CHECKING:
@@ -127,7 +127,7 @@ class Prediction:
         heads = "".join(f'<th scope="col">{escape(name)}</th>' for name in ["token", "id", "logit", *self._names()])
         rows = "".join(
             f'<tr><th scope="row"><code>{escape(row.token)}</code></th><td>{row.token_id}</td><td>{row.logit:.2f}</td>'
-            + "".join(map(_bar, row.probabilities))
+            + "".join(map(probability_cell, row.probabilities))
             + "</tr>"
             for row in self.rows
         )
@@ -276,11 +276,3 @@ def _rows(stages: tuple[Stage, ...], top: int, model: ChatModel) -> tuple[Row, .
 
 def _text_of(prompt: str | Sequence[Message]) -> str:
     return str(prompt) if isinstance(prompt, str) else str(prompt[-1]["content"])
-
-
-def _bar(probability: float) -> str:
-    width = f"{100 * probability:.1f}"
-    return (
-        f'<td><span class="chatlab-bar" style="width:{width}%"></span><span class="chatlab-value">'
-        f"{percent(probability)}</span></td>"
-    )

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from itertools import groupby
+from dataclasses import dataclass, replace
+from itertools import groupby, pairwise
 
 from chatlab.display import control_token_html, escape
 from chatlab.spans import Span
@@ -56,17 +56,27 @@ def parts(spans: Sequence[Span], roles: Sequence[str]) -> list[Part]:
     ]
 
 
-def prompt_html(text: str, parts: Sequence[Part], *, forged: Sequence[tuple[int, int]]) -> str:
-    """Return the parts as blocks; all of the text is escaped, line ends show, and added text says "injected"."""
+def prompt_html(
+    text: str, parts: Sequence[Part], *, forged: Sequence[tuple[int, int]], picked: tuple[int, int] | None = None
+) -> str:
+    """Return the parts as blocks; all of the text is escaped, line ends show, and added text says "injected".
+
+    The `picked` place (start, end) is marked; a forged control token that it touches is marked as a whole.
+    """
+    first, last = picked or (0, 0)
+    touched = [place for place in forged if place[0] < last and first < place[1]]
+    first, last = min([first, *(start for start, _ in touched)]), max([last, *(end for _, end in touched)])
     blocks = []
     for part in parts:
         pieces = []
-        for span in part.spans:
+        for span in [piece for whole in part.spans for piece in _cut(whole, first, last)]:
             content = "".join(_pieces(text, span, forged, escape=_visible_html, forged_as=_forged_html))
             if span.kind == "control":
                 content = control_token_html(text[span.start : span.end])
             elif span.kind == "injected":
                 content = f'<mark class="chatlab-injected"><span class="chatlab-note">injected</span> {content}</mark>'
+            if first <= span.start < span.end <= last:
+                content = f'<mark class="chatlab-picked">{content}</mark>'
             pieces.append(content)
         blocks.append(
             f'<div class="chatlab-message {escape(part.role)}"><div class="chatlab-note">{escape(part.name)}</div>'
@@ -87,6 +97,16 @@ def prompt_text(text: str, parts: Sequence[Part], *, forged: Sequence[tuple[int,
         for number, line in enumerate(shown.removesuffix("\n").split("\n")):
             lines.append(f"{'' if number else part.name:{width}} |{' ' if line else ''}{line}")
     return "\n".join(lines)
+
+
+def _cut(span: Span, first: int, last: int) -> list[Span]:
+    """Return the span in pieces, cut where a place begins and where it ends.
+
+    >>> [(piece.start, piece.end) for piece in _cut(Span(0, 9, "content"), 3, 20)]
+    [(0, 3), (3, 9)]
+    """
+    edges = [span.start, *(edge for edge in (first, last) if span.start < edge < span.end), span.end]
+    return [replace(span, start=start, end=end) for start, end in pairwise(edges) if start < end]
 
 
 def _pieces(

@@ -14,7 +14,7 @@ from chatlab.chat_model import ChatModel
 from chatlab.display import escape, view, visible
 from chatlab.tokens import decode, token_bytes
 
-__all__ = ["Step", "percent", "token_name"]
+__all__ = ["Step", "percent", "probability_cell", "token_name"]
 
 
 def percent(probability: float) -> str:
@@ -24,6 +24,19 @@ def percent(probability: float) -> str:
     (' 50.0 %', '100.0 %', '< 0.1 %', '  0.0 %')
     """
     return "< 0.1 %" if 0 < probability < 0.001 else f"{probability:>6.1%}".replace("%", " %").rjust(7)
+
+
+def probability_cell(probability: float) -> str:
+    """Return a cell of a table with a probability, and a bar behind it that is as long.
+
+    >>> probability_cell(0.5)
+    '<td><span class="chatlab-bar" style="width:50.0%"></span><span class="chatlab-value"> 50.0 %</span></td>'
+    """
+    width = f"{100 * probability:.1f}"
+    return (
+        f'<td><span class="chatlab-bar" style="width:{width}%"></span><span class="chatlab-value">'
+        f"{percent(probability)}</span></td>"
+    )
 
 
 def token_name(token_id: int, *, model: ChatModel) -> str:

@@ -6,10 +6,8 @@ In: a checked request and a model. Out: the official client's `ChatCompletionChu
 
 from __future__ import annotations
 
-import secrets
 import threading
-import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,14 +15,14 @@ from openai.types.chat import ChatCompletion, ChatCompletionChunk
 from openai.types.chat.chat_completion import Choice as WholeChoice
 from openai.types.chat.chat_completion import ChoiceLogprobs as WholeLogprobs
 from openai.types.chat.chat_completion_chunk import Choice as ChunkChoice
-from openai.types.chat.chat_completion_chunk import ChoiceDelta, ChoiceLogprobs
 from openai.types.chat.chat_completion_message import ChatCompletionMessage
 from openai.types.chat.chat_completion_message_function_tool_call import ChatCompletionMessageFunctionToolCall, Function
 from openai.types.chat.chat_completion_token_logprob import ChatCompletionTokenLogprob
-from openai.types.completion_usage import CompletionUsage, PromptTokensDetails
+from openai.types.completion_usage import CompletionUsage
 
 from chatlab.chat_model import ChatModel
-from chatlab.choices import Choice, FinishReason, Part
+from chatlab.choices import Choice, FinishReason
+from chatlab.chunks import ChunkMaker
 from chatlab.constraints import Constraint
 from chatlab.engines import ReplyStream
 from chatlab.errors import ReplyStoppedError
@@ -74,12 +72,7 @@ class ChatCompletionStream(ReplyStream):
         self.cached_tokens = 0
         self.completion_tokens = 0
         self._closed = threading.Event()
-        self._head: dict[str, Any] = {
-            "id": f"chatcmpl-{secrets.token_hex(12)}",
-            "created": int(time.time()),
-            "model": model.name,
-            "object": "chat.completion.chunk",
-        }
+        self._make = ChunkMaker(request, model)
         self.work = self._make_chunks()
         self._chunks = drive(model, self.work)
 
@@ -114,7 +107,7 @@ class ChatCompletionStream(ReplyStream):
 
     def _make_chunks(self) -> Work[ChatCompletionChunk | None]:
         for index in range(self.request.n):
-            yield self._chunk(index, ChoiceDelta(role="assistant", content=""))
+            yield self._make.opening(index)
         prompt = read_prompt_in_chunks(self.model, self._input_ids)
         results: Results | None = None
         while (item := next_item(prompt, results)) is not None:
@@ -143,7 +136,8 @@ class ChatCompletionStream(ReplyStream):
                     return
                 part = choice.next_part()
                 self.completion_tokens += 1
-                yield from self._part_chunks(index, part)
+                chunks: list[ChatCompletionChunk | None] = [*self._make.of_part(index, part)]
+                yield from chunks or [None]
                 if part.finish_reason:
                     del choices[index]
             if choices:
@@ -151,13 +145,11 @@ class ChatCompletionStream(ReplyStream):
                 for choice, result in zip(choices.values(), results, strict=True):
                     choice.go_on(result)
         if self.request.include_usage:
-            usage = CompletionUsage(
+            yield self._make.usage(
                 prompt_tokens=len(self._input_ids),
                 completion_tokens=self.completion_tokens,
-                total_tokens=len(self._input_ids) + self.completion_tokens,
-                prompt_tokens_details=PromptTokensDetails(cached_tokens=self.cached_tokens),
+                cached_tokens=self.cached_tokens,
             )
-            yield ChatCompletionChunk(choices=[], usage=usage, **self._head)
 
     def _constraint(self) -> Constraint | None:
         """Return what holds one choice to the grammar of its reply."""
@@ -165,30 +157,6 @@ class ChatCompletionStream(ReplyStream):
             return None
         param = "tools" if self.request.tools else "response_format"
         return Constraint(self._grammar, self.model, param=param)
-
-    def _part_chunks(self, index: int, part: Part) -> Iterator[ChatCompletionChunk | None]:
-        if part.text or part.logprobs:
-            content = ChoiceLogprobs(content=part.logprobs) if part.logprobs is not None else None
-            yield self._chunk(index, ChoiceDelta(content=part.text), logprobs=content)
-        for call in part.calls:
-            yield self._chunk(index, ChoiceDelta(tool_calls=[call]))
-        if part.finish_reason:
-            yield self._chunk(index, ChoiceDelta(), finish_reason=part.finish_reason)
-        elif not (part.text or part.logprobs or part.calls):
-            yield None
-
-    def _chunk(
-        self,
-        index: int,
-        delta: ChoiceDelta,
-        *,
-        logprobs: ChoiceLogprobs | None = None,
-        finish_reason: FinishReason | None = None,
-    ) -> ChatCompletionChunk:
-        choice = ChunkChoice(index=index, delta=delta, logprobs=logprobs, finish_reason=finish_reason)
-        # "usage": null stands on every chunk when usage was asked for, and is absent when it was not.
-        usage: dict[str, Any] = {"usage": None} if self.request.include_usage else {}
-        return ChatCompletionChunk(choices=[choice], **usage, **self._head)
 
 
 @dataclass

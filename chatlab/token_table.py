@@ -108,9 +108,13 @@ class TokenTable(Sequence[Token]):
     def _repr_html_(self) -> str:
         return view(self.pieces_html())
 
-    def pieces_html(self, *, show_white_space: bool = True, most: int = MAX_PIECES) -> str:
-        """Return the tokens as HTML without a frame: pieces with their ids below, `most` of them."""
-        pieces = [_piece_html(number, token, show_white_space) for number, token in enumerate(self.tokens[:most])]
+    def pieces_html(self, *, show_white_space: bool = True, most: int = MAX_PIECES, picked: int | None = None) -> str:
+        """Return the tokens as HTML without a frame: pieces with their ids below, `most` of them.
+
+        The `picked` one says that it is.
+        """
+        shown = enumerate(self.tokens[:most])
+        pieces = [_piece_html(number, token, show_white_space, picked=number == picked) for number, token in shown]
         more = len(self.tokens) - most
         note = f'<div class="chatlab-note">… and {count_of(more, "more token")}</div>' if more > 0 else ""
         signs = "; · is a space, ↵ a line end, → a tab" if show_white_space else ""
@@ -130,7 +134,7 @@ def _columns(token: Token) -> tuple[str, str, str, str]:
     return f"{token.start}–{token.end}", message, data, piece
 
 
-def _piece_html(number: int, token: Token, show_white_space: bool) -> str:
+def _piece_html(number: int, token: Token, show_white_space: bool, *, picked: bool) -> str:
     """Return a token as a framed piece with its id below; what is special about it stands there in words."""
     css_class = f"chatlab-token chatlab-token-{number % 4}"
     signs = VISIBLE if show_white_space else {}
@@ -140,6 +144,8 @@ def _piece_html(number: int, token: Token, show_white_space: bool) -> str:
         css_class, word = "chatlab-token chatlab-token-control", "control "
     elif not token.is_whole:
         shown, word = token.bytes.hex(" "), "part "
+    if picked:
+        css_class, word = f"{css_class} chatlab-picked", f"picked {word}"
     message = "" if token.message is None else f", message {token.message}"
     title = f"token {number}, characters {token.start}–{token.end}{message}"
     line_end = "<br>" if "\n" in token.piece else ""

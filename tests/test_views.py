@@ -122,8 +122,8 @@ def shown(text, network):
     response = chatlab.chat_completions([user(text)], ScriptedModel(text, name=text), temperature=0)
     yield ChatCompletion.__name__, completion_html(response)
     panel = ChatPanel(Conversation([user(text), assistant(text)], model=ScriptedModel(text, name=text)))
-    panel._note(text)
-    yield ChatPanel.__name__, panel.transcript.value + panel.status.value
+    panel.note(text)
+    yield ChatPanel.__name__, panel.transcript.complete.value + panel.status.value + panel.static_html()
 
 
 def test_every_class_that_shows_itself_is_tried(network):

@@ -10,23 +10,21 @@ from typing import Any
 
 import ipywidgets as widgets
 
-from chatlab.panels.panel import WIDE
+from chatlab.panels.panel import WIDE, on_page
 
 __all__ = ["MessageBox"]
 
 # ipywidgets' text area does not tell Python which key was pressed, and its text arrives when the field is left. So a
 # few lines in the page leave the field and press Send where Enter is pressed without Shift. Where a page does not run
 # them, Enter makes a line and Send sends.
-_ENTER_SENDS = """<img src="data:," alt="" hidden onerror="
-(function wait(image) {
-  const box = image.closest('.chatlab-message-box');
-  if (!box) { setTimeout(wait, 50, image); return; }
-  box.addEventListener('keydown', event => {
-    if (event.key !== 'Enter' || event.shiftKey || event.isComposing || event.target.tagName !== 'TEXTAREA') return;
-    event.preventDefault(); event.stopPropagation();
-    event.target.blur(); box.querySelector('.chatlab-send').click(); event.target.focus();
-  }, true);
-})(this)">"""
+_ENTER_SENDS = on_page(
+    "chatlab-message-box",
+    """box.addEventListener('keydown', event => {
+  if (event.key !== 'Enter' || event.shiftKey || event.isComposing || event.target.tagName !== 'TEXTAREA') return;
+  event.preventDefault(); event.stopPropagation();
+  event.target.blur(); box.querySelector('.chatlab-send').click(); event.target.focus();
+}, true);""",
+)
 
 
 class MessageBox(widgets.HBox):  # type: ignore[misc]

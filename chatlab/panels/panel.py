@@ -16,7 +16,7 @@ import ipywidgets as widgets
 from chatlab.display import STYLE, escape, view
 from chatlab.errors import ChatlabError
 
-__all__ = ["LABELLED", "WIDE", "Panel", "Throttle", "number_field"]
+__all__ = ["LABELLED", "WIDE", "Panel", "Throttle", "number_field", "on_page"]
 
 SECONDS_BETWEEN_UPDATES = 0.1  # each update sends a whole text, so a browser gets at most ten a second
 
@@ -48,6 +48,17 @@ def number_field(
     )
 
 
+def on_page(css_class: str, script: str) -> str:
+    """Return HTML that runs a few lines in the page, once the box of that class around it is there as `box`.
+
+    For what ipywidgets' own controls lack and a keyboard needs; the script is the author's, never a learner's. A page
+    that does not run it loses a convenience, not the panel.
+    """
+    wait = f"const box = image.closest('.{css_class}'); if (!box) return setTimeout(wait, 50, image);"
+    code = f"(function wait(image) {{ {wait} {script} }})(this)"
+    return f'<img src="data:," alt="" hidden onerror="{escape(code)}">'
+
+
 class Throttle:
     """Says when the next update is due, so that fast work does not flood the browser.
 
@@ -69,6 +80,15 @@ class Throttle:
         return True
 
 
+# JupyterLab takes the arrow keys for itself, where a list of choices has the focus too, unless the list says otherwise.
+_KEYS = on_page(
+    "chatlab-panel",
+    """box.addEventListener('focusin', event => {
+  if (event.target.tagName === 'SELECT') event.target.setAttribute('data-lm-suppress-shortcuts', 'true');
+});""",
+)
+
+
 class Panel(widgets.VBox):  # type: ignore[misc]
     """A box of controls over Python state, with a line of `status` below.
 
@@ -80,7 +100,7 @@ class Panel(widgets.VBox):  # type: ignore[misc]
         self.status = widgets.HTML()
         self.stopping = threading.Event()
         self._thread: threading.Thread | None = None
-        super().__init__(children=[widgets.HTML(STYLE), *children, self.status])
+        super().__init__(children=[widgets.HTML(STYLE + _KEYS), *children, self.status])
         self.add_class("chatlab-panel")
 
     def static_html(self) -> str:

@@ -1,0 +1,89 @@
+"""StreamPanel in real JupyterLab, with the real model: each control by mouse and by keyboard, both themes."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+from browser import check_accessible, needs_chromium, screenshot, set_theme, show_panel
+from playwright.sync_api import expect
+
+pytestmark = needs_chromium
+
+CODE = "from chatlab.panels import StreamPanel\npanel = StreamPanel()\npanel"
+
+
+@pytest.fixture(scope="module")
+def panel(lab, page):
+    return show_panel(page, lab, "stream", CODE)
+
+
+def button(panel, name):
+    return panel.get_by_role("button", name=name, exact=True)
+
+
+def status(panel):
+    return panel.locator("[role=status]")
+
+
+def test_both_by_mouse(page, panel):
+    button(panel, "Send both").click()
+    expect(status(panel)).to_contain_text("The same text in both", timeout=30_000)
+    texts = panel.locator(".chatlab-text").all_inner_texts()
+    assert texts[0] == texts[1] and len(texts[0]) > 50
+    assert panel.locator(".chatlab-raw").count() == 0
+    panel.get_by_label("Show raw events").check()
+    expect(panel.locator(".chatlab-raw").first).to_contain_text("data: [DONE]")
+    screenshot(panel, "panel-stream-raw")
+
+
+def test_cut_by_mouse_and_by_keyboard(page, panel):
+    panel.get_by_label("Max completion tokens").fill("1500")
+    panel.get_by_label("Seed").fill("3")
+    panel.get_by_label("Prompt").fill("Tell me everything about <img src=x onerror=window.hacked=1> the sea.")
+    for by_keyboard in (False, True):
+        if by_keyboard:
+            panel.get_by_label("Prompt").press("Enter")
+        else:
+            button(panel, "Send both").click()
+        expect(panel).to_contain_text("time so far")
+        expect(panel.locator(".chatlab-text").first).to_contain_text(" ")
+        time.sleep(0.5)
+        screenshot(panel, "panel-stream-running")
+        if by_keyboard:
+            button(panel, "Cut the connection").focus()
+            page.keyboard.press("Enter")
+        else:
+            button(panel, "Cut the connection").click()
+        expect(panel).to_contain_text("missing: it never came", timeout=700)
+        expect(status(panel)).to_contain_text("The server noticed and stopped as well")
+        assert len(panel.locator(".chatlab-text").first.inner_text()) > 20
+        expect(status(panel)).to_contain_text("on the right 0")
+    assert page.evaluate("window.hacked") is None and panel.locator("img").count() == 0
+    panel.get_by_label("Show raw events").focus()
+    page.keyboard.press("Space")
+    expect(panel.locator(".chatlab-raw")).to_have_count(0)
+    page.keyboard.press("Space")
+    expect(panel.locator(".chatlab-raw")).to_have_count(2)
+
+
+@pytest.mark.parametrize("theme", ["Dark", "Light"])
+def test_accessible_in_both_themes_and_narrow(page, panel, theme):
+    set_theme(page, theme)
+    panel.get_by_label("Max completion tokens").fill("20")
+    panel.get_by_label("Prompt").fill("Tell me about the sea.")
+    button(panel, "Send both").focus()
+    page.keyboard.press("Enter")
+    expect(status(panel)).to_contain_text("The same text in both")
+    time.sleep(1)  # the theme's colours come with a style sheet that is loaded now
+    check_accessible(page)
+    screenshot(panel, f"panel-stream-{theme.lower()}")
+    page.set_viewport_size({"width": 700, "height": 1600})
+    time.sleep(1)  # JupyterLab lays its parts out anew
+    assert panel.evaluate("element => element.scrollWidth <= element.clientWidth + 1")
+    screenshot(panel, f"panel-stream-narrow-{theme.lower()}")
+    page.set_viewport_size({"width": 1280, "height": 1600})
+
+
+def test_nothing_went_wrong(page):
+    assert page.console_errors == []
