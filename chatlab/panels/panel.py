@@ -55,7 +55,7 @@ def on_page(css_class: str, script: str) -> str:
     that does not run it loses a convenience, not the panel.
     """
     wait = f"const box = image.closest('.{css_class}'); if (!box) return setTimeout(wait, 50, image);"
-    code = f"(function wait(image) {{ {wait} {script} }})(this)"
+    code = f"(function wait(image) {{ {wait} image.remove(); {script} }})(this)"
     return f'<img src="data:," alt="" hidden onerror="{escape(code)}">'
 
 
