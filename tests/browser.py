@@ -152,8 +152,15 @@ def run_cell(page, number=0):
 def show_panel(page, lab, name, code):
     """Open a notebook whose one cell shows a panel, run it, and return the panel."""
     open_notebook(page, lab, name, code)
-    panel = run_cell(page).locator(".chatlab-panel").first
-    panel.wait_for()
+    from playwright.sync_api import TimeoutError
+
+    for seconds in (15, 30, 60):  # a kernel that has only just started may lose the first cell it is given
+        panel = run_cell(page).locator(".chatlab-panel").first
+        try:
+            panel.wait_for(timeout=1000 * seconds)
+            break
+        except TimeoutError:
+            continue
     return panel
 
 
