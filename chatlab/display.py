@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "STYLE",
+    "bar_cell",
     "control_token_html",
     "count_of",
     "escape",
@@ -62,6 +63,12 @@ STYLE = """
 .chatlab .chatlab-words th, .chatlab .chatlab-words td { padding: 2px 10px; overflow-wrap: normal;
   border-bottom: 1px solid var(--jp-border-color2, #ccc); text-align: left; vertical-align: top;
   white-space: pre-wrap; }
+.chatlab-scroll { max-height: 24em; overflow: auto; }
+.chatlab .chatlab-scroll td:last-child { white-space: nowrap; }
+.chatlab .chatlab-scroll td:nth-child(2), .chatlab-answers td:last-child { min-width: 10em; }
+.chatlab-table.chatlab-draws td, .chatlab-table.chatlab-draws thead th { white-space: normal; overflow-wrap: normal; }
+.chatlab-panel .widget-html, .chatlab-panel .widget-html-content { min-width: 0; }
+.chatlab-panel .chatlab-note { line-height: 1.4; }
 .chatlab-forged { border-style: dashed; text-decoration: line-through; }
 .chatlab-tokens { line-height: 1.3; }
 .chatlab-token { display: inline-block; vertical-align: top; margin: 2px 1px; padding: 0 2px; border: 1px solid;
@@ -192,6 +199,16 @@ def table_html(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     head = "".join(f'<th scope="col">{escape(name)}</th>' for name in header)
     body = "".join(f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in row)}</tr>" for row in rows)
     return f'<table class="chatlab-words"><tr>{head}</tr>{body}</table>'
+
+
+def bar_cell(share: float, text: str) -> str:
+    """Return a table cell with a bar as long as a share (0–1) of it, and the text on it; the text is escaped.
+
+    >>> bar_cell(0.5, "half")
+    '<td><span class="chatlab-bar" style="width:50.0%"></span><span class="chatlab-value">half</span></td>'
+    """
+    bar = f'<span class="chatlab-bar" style="width:{100 * share:.1f}%"></span>' if share > 0 else ""
+    return f'<td>{bar}<span class="chatlab-value">{escape(text)}</span></td>'
 
 
 def transcript_html(messages: list[dict[str, str]]) -> str:

@@ -64,6 +64,20 @@ class Fitted(list[Message]):
         """How many tokens neither the prompt nor the reserve takes."""
         return self.token_limit - self.reserve - self.tokens_after
 
+    @property
+    def turns_sent(self) -> str:
+        """How many of the turns are sent, such as "4 of 13"; the question that is asked now is a turn too."""
+        kept = sum(message["role"] == "user" for message in self) - (self.summary is not None)
+        return f"{kept} of {kept + sum(each.message['role'] == 'user' for each in self.dropped)}"
+
+    def turns_in_words(self) -> str:
+        """Say how many of the turns are sent, and what became of the first."""
+        if not self.dropped:
+            first = "nothing has to go"
+        else:
+            first = "the first is not among them" + (", a summary is" if self.summary is not None else "")
+        return f"{self.turns_sent} turns are sent: {first}."
+
     def __reduce__(self) -> tuple[Any, ...]:
         return _rebuilt, (list(self), dict(vars(self)))
 
@@ -86,6 +100,30 @@ class Fitted(list[Message]):
         bar = f'<div class="chatlab-budget" role="img" aria-label="{words}">{segments}</div>'
         return f'{bar}<div class="chatlab-note">{words}</div>'
 
+    def history_html(self, history: Sequence[Message], tokens: Sequence[int]) -> str:
+        """Return the whole history as a table, without a frame: what is not sent is struck through and says so.
+
+        `history` are the messages that were fitted, `tokens` how many each of them takes. A summary stands above what
+        it takes the place of.
+        """
+        gone = {each.index for each in self.dropped}
+        rows = [
+            (str(message["role"]), str(message["content"]), f"{count:,}", index not in gone)
+            for index, (message, count) in enumerate(zip(history, tokens, strict=True))
+        ]
+        if self.summary is not None:
+            rows.insert(min(gone), ("summary", self.summary, "", True))
+        body = "".join(
+            f'<tr><th scope="row">{_struck(role, sent)}</th><td>{_struck(text, sent)}</td><td>{count}</td>'
+            f"<td>{'sent' if sent else '✕ not sent'}</td></tr>"
+            for role, text, count, sent in rows
+        )
+        heads = "".join(f'<th scope="col">{name}</th>' for name in ("role", "text", "tokens", "sent?"))
+        return (
+            '<div class="chatlab-scroll" role="region" aria-label="The conversation" tabindex="0">'
+            f'<table class="chatlab-words"><tr>{heads}</tr>{body}</table></div>'
+        )
+
     def _repr_html_(self) -> str:
         dropped = "".join(f"<li>{escape(_said(each))}{transcript_html([each.message])}</li>" for each in self.dropped)
         listed = (
@@ -106,6 +144,10 @@ class Fitted(list[Message]):
 
 def _said(each: Dropped) -> str:
     return f"messages[{each.index}] ({each.message['role']}): {each.reason}"
+
+
+def _struck(text: str, sent: bool) -> str:
+    return escape(text) if sent else f"<del>{escape(text)}</del>"
 
 
 def _rebuilt(messages: list[Message], account: dict[str, Any]) -> Fitted:

@@ -6,8 +6,8 @@ draws itself. Takes the same steps as generation does, and draws nothing at rand
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,12 +18,12 @@ from torch import Tensor
 from chatlab.chat_model import ChatModel
 from chatlab.checks import check_integer, check_list
 from chatlab.display import count_of, escape, view, visible
-from chatlab.errors import BadRequestError
+from chatlab.errors import BadRequestError, ReplyStoppedError
 from chatlab.generation import check_bias, read_prompt
 from chatlab.messages import Message
 from chatlab.model import resolve
-from chatlab.reading import check_room, prefill
-from chatlab.sampling import SamplingParams, entropy, sampling_steps
+from chatlab.reading import prefill_chunks
+from chatlab.sampling import SamplingParams, entropy, sample_many, sampling_steps
 from chatlab.steps import percent, probability_cell, token_name
 from chatlab.tokens import encode
 
@@ -85,9 +85,11 @@ class Prediction:
     """
 
     prompt: str
-    model_name: str
+    prompt_ids: tuple[int, ...]
+    reply_ids: tuple[int, ...]
+    model: ChatModel
     stages: tuple[Stage, ...]
-    rows: tuple[Row, ...]
+    rows: tuple[Row, ...] = ()
 
     @property
     def before(self) -> Stage:
@@ -103,6 +105,28 @@ class Prediction:
     def probabilities(self) -> Tensor:
         """The probabilities to draw from, [vocab_size]; those of the model alone are `before.probabilities`."""
         return self.after.probabilities
+
+    @property
+    def title(self) -> str:
+        """What is predicted: the model's name and the end of the prompt."""
+        shown = visible(self.prompt[-40:]).replace("␣", " ")
+        return f"What {self.model.name} expects after “{'…' if len(self.prompt) > 40 else ''}{shown}”"
+
+    def with_settings(self, params: SamplingParams, *, top: int = 10) -> Prediction:
+        """Return the same prediction under other settings; the model does not read the prompt again.
+
+        >>> from chatlab.testing import ScriptedModel
+        >>> next_token("Hi", model=ScriptedModel("Hello")).with_settings(SamplingParams(temperature=0)).after
+        Stage('temperature 0': 0.00 bits, 1 token left)
+        """
+        check_bias(self.model, params)
+        check_integer("top", top, minimum=1, maximum=self.model.vocab_size)
+        stages = _stages(self.before.logits, params, self.prompt_ids, self.reply_ids)
+        return replace(self, stages=stages, rows=_rows(stages, top, self.model))
+
+    def draw(self, random_numbers: Sequence[float]) -> list[int]:
+        """Return the token id that generation would draw for each random number (0 ≤ it < 1)."""
+        return sample_many(self.after.logits, temperature=1, random_numbers=random_numbers)
 
     def __repr__(self) -> str:
         heads = ["token", "id", "logit", *(stage.name for stage in self.stages)]
@@ -120,7 +144,7 @@ class Prediction:
             ).rstrip()
             for line in lines
         ]
-        return "\n".join([self._title(), "", *table])
+        return "\n".join([self.title, "", *table])
 
     def _repr_html_(self) -> str:
         """Show the table with a bar in each cell, as long as the token is probable."""
@@ -136,7 +160,7 @@ class Prediction:
             for name, cells in self._totals()
         )
         return view(
-            f'<table class="chatlab-table chatlab-bars"><caption>{escape(self._title())}</caption>'
+            f'<table class="chatlab-table chatlab-bars"><caption>{escape(self.title)}</caption>'
             f"<thead><tr>{heads}</tr></thead><tbody>{rows}</tbody><tfoot>{foot}</tfoot></table>"
         )
 
@@ -149,7 +173,7 @@ class Prediction:
             [row.probabilities[0] for row in self.rows],
             [row.probabilities[-1] for row in self.rows] if len(self.stages) > 1 else None,
             settings=", ".join(self._names()[1:]),
-            title=self._title(),
+            title=self.title,
         )
 
     def _names(self) -> list[str]:
@@ -165,10 +189,6 @@ class Prediction:
             ("tokens left", [str(stage.tokens_left) for stage in self.stages]),
         ]
 
-    def _title(self) -> str:
-        shown = visible(self.prompt[-40:]).replace("␣", " ")
-        return f"What {self.model_name} expects after “{'…' if len(self.prompt) > 40 else ''}{shown}”"
-
 
 def next_token(
     prompt: str | Sequence[Message],
@@ -183,13 +203,15 @@ def next_token(
     frequency_penalty: float = 0.0,
     logit_bias: Mapping[int, float] | None = None,
     top: int = 10,
+    interrupted: Callable[[], bool] = lambda: False,
     model: ChatModel | str | Path | None = None,
 ) -> Prediction:
     """Return what the model makes of the token after a prompt (or messages), before and after each setting.
 
     `reply` is what the model has said so far: it follows the prompt, and it is what the presence and the frequency
-    penalty look at. `top` is how many tokens the table has. Raises `BadRequestError` for a value out of range,
-    `ContextLengthError` when the prompt leaves no room.
+    penalty look at. `top` is how many tokens the table has. `interrupted` is asked between two pieces of a long prompt.
+    Raises `BadRequestError` for a value out of range, `ContextLengthError` when the prompt leaves no room,
+    `ReplyStoppedError` when interrupted.
 
     >>> from chatlab.testing import ScriptedModel
     >>> next_token("Hi", model=ScriptedModel("Hello"), logit_bias={72: -100}, top=1).rows[0].token
@@ -206,19 +228,15 @@ def next_token(
         frequency_penalty=frequency_penalty,
         logit_bias=logit_bias or {},
     )
-    check_bias(model, params)
-    check_integer("top", top, minimum=1, maximum=model.vocab_size)
     if not isinstance(reply, str):
         raise BadRequestError(f"reply must be a string, not {type(reply).__name__}.", param="reply")
     prompt_ids, reply_ids = read_prompt(prompt, model=model), encode(reply, model=model)
-    check_room(model, len(prompt_ids) + len(reply_ids))
-    logits = prefill(model, [*prompt_ids, *reply_ids]).logits  # [vocab_size]
-    return Prediction(
-        prompt=_text_of(prompt) + reply,
-        model_name=model.name,
-        stages=(stages := _stages(logits, params, prompt_ids, reply_ids)),
-        rows=_rows(stages, top, model),
-    )
+    for read in prefill_chunks(model, [*prompt_ids, *reply_ids]):
+        logits = read.logits  # [vocab_size]
+        if interrupted():
+            raise ReplyStoppedError("The prompt was not read to its end: it was stopped.")
+    text, stages = _text_of(prompt) + reply, (Stage("model", logits),)
+    return Prediction(text, tuple(prompt_ids), tuple(reply_ids), model, stages).with_settings(params, top=top)
 
 
 def temperature_family(
@@ -235,7 +253,7 @@ def temperature_family(
     model = resolve(model)
     first = next_token(prompt, top=top, model=model)
     params = [SamplingParams(temperature=temperature) for temperature in temperatures]
-    stages = [_stages(first.before.logits, each, (), ())[-1] for each in params]
+    stages = [first.with_settings(each).after for each in params]
     return temperature_panels(
         [row.token for row in first.rows],
         {
@@ -243,7 +261,7 @@ def temperature_family(
             for each, stage in zip(params, stages, strict=True)
         },
         effective_choices=[stage.effective_choices for stage in stages],
-        title=first._title(),
+        title=first.title,
     )
 
 

@@ -29,6 +29,7 @@ __all__ = [
     "entropy",
     "process_logits",
     "sample",
+    "sample_many",
     "sampling_steps",
 ]
 
@@ -269,9 +270,19 @@ def sample(logits: Tensor, *, temperature: float, random_number: float) -> int:
     >>> sample(logits, temperature=0, random_number=0.99)
     0
     """
+    return sample_many(logits, temperature=temperature, random_numbers=[random_number])[0]
+
+
+def sample_many(logits: Tensor, *, temperature: float, random_numbers: Sequence[float]) -> list[int]:
+    """Return a token id for each random number, drawn as `sample` does; the probabilities are added up only once.
+
+    >>> sample_many(torch.log(torch.tensor([0.5, 0.3, 0.2])), temperature=1, random_numbers=[0.99, 0.0, 0.51])
+    [2, 0, 1]
+    """
     if temperature < GREEDY_BELOW:
-        return int(logits.argmax())
+        return [int(logits.argmax())] * len(random_numbers)
     cumulated = logits.softmax(dim=-1).cumsum(dim=-1, dtype=torch.float64)  # [vocab_size]
     # Rounding may leave the last sum a hair off 1; scaling by it keeps the walk inside the drawable tokens.
-    point = torch.tensor([random_number], dtype=torch.float64) * cumulated[-1]
-    return int(torch.searchsorted(cumulated, point, right=True).clamp(max=len(logits) - 1))
+    points = torch.tensor(random_numbers, dtype=torch.float64) * cumulated[-1]  # [numbers]
+    token_ids: list[int] = torch.searchsorted(cumulated, points, right=True).clamp(max=len(logits) - 1).tolist()
+    return token_ids

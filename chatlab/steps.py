@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from chatlab.chat_model import ChatModel
-from chatlab.display import escape, view, visible
+from chatlab.display import bar_cell, escape, view, visible
 from chatlab.tokens import decode, token_bytes
 
 __all__ = ["Step", "percent", "probability_cell", "token_name"]
@@ -32,11 +32,7 @@ def probability_cell(probability: float) -> str:
     >>> probability_cell(0.5)
     '<td><span class="chatlab-bar" style="width:50.0%"></span><span class="chatlab-value"> 50.0 %</span></td>'
     """
-    width = f"{100 * probability:.1f}"
-    return (
-        f'<td><span class="chatlab-bar" style="width:{width}%"></span><span class="chatlab-value">'
-        f"{percent(probability)}</span></td>"
-    )
+    return bar_cell(probability, percent(probability))
 
 
 def token_name(token_id: int, *, model: ChatModel) -> str:

@@ -6,6 +6,7 @@ limits other than the model's own.
 
 from __future__ import annotations
 
+import threading
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -96,6 +97,7 @@ def _pieces(request: list[Message], max_completion_tokens: int, model: Engine) -
         total=max_completion_tokens,
         unit="token",
         leave=False,
+        disable=threading.current_thread() is not threading.main_thread(),  # there it would appear anywhere
         delay=SECONDS_BEFORE_BAR,
     )
     reply = open_stream(request, model, temperature=0, max_completion_tokens=max_completion_tokens)

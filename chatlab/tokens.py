@@ -7,6 +7,7 @@ number, a table of them, and text again. Knows nothing of the model's weights.
 from __future__ import annotations
 
 from bisect import bisect_right
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TypeAlias
@@ -23,7 +24,7 @@ from chatlab.model import resolve
 from chatlab.templating import Prompt, render
 from chatlab.token_table import Token, TokenTable
 
-__all__ = ["Detokenizer", "count_tokens", "decode", "encode", "token_bytes", "tokenize"]
+__all__ = ["Detokenizer", "count_tokens", "decode", "encode", "token_bytes", "tokenize", "tokens_per_message"]
 
 Vocabulary: TypeAlias = ChatModel | tiktoken.Encoding
 
@@ -102,6 +103,27 @@ def count_tokens(
         texts = (message["role"], message["content"], str(message.get("name", "")))
         count += sum(len(chosen.encode_ordinary(each)) for each in texts)
     return count
+
+
+def tokens_per_message(
+    messages: Sequence[Message],
+    *,
+    encoding: Vocabulary | str | Path | None = None,
+    model: ChatModel | str | Path | None = None,
+) -> list[int]:
+    """Return how many tokens each message takes, with what the template puts around it.
+
+    What belongs to no message, such as the header of the reply, is left out. `encoding` is as for `count_tokens`.
+
+    >>> from chatlab.testing import ScriptedModel
+    >>> tokens_per_message([{"role": "user", "content": "Hello"}], model=ScriptedModel(""))
+    [13]
+    """
+    chosen = _chosen(encoding, model)
+    if isinstance(chosen, ChatModel):
+        counts = Counter(token.message for token in tokenize(messages, encoding=chosen))
+        return [counts[index] for index in range(len(messages))]
+    return [count_tokens([message], encoding=chosen) - TOKENS_BEFORE_REPLY for message in messages]
 
 
 def tokenize(

@@ -19,10 +19,11 @@ from chatlab import Conversation, assistant, system, user
 from chatlab.benchmark.measures import Sample
 from chatlab.benchmark.report import Report
 from chatlab.display import completion_html
+from chatlab.draws import Draws
 from chatlab.fitted import Fitted
 from chatlab.magics import _Transcript
 from chatlab.messages import developer
-from chatlab.panels import ChatPanel
+from chatlab.panels import ChatPanel, ContextPanel, SamplingPanel
 from chatlab.plots.budget import budget_bar
 from chatlab.testing import ScriptedModel, byte_tokenizer
 from chatlab.token_table import Token, TokenTable
@@ -100,6 +101,9 @@ def objects(text, network):
     yield fitted
     yield Fitted(messages, dropped=(), tokens_before=9, tokens_after=9, token_limit=9, reserve=0, summary=text)
     yield chatlab.next_token(text, model=scripted, temperature=0.5, logit_bias={60: 99}, top=4)
+    draws = Draws(chatlab.next_token(text, model=scripted, temperature=0.5, top_k=3, top=4))
+    draws.draw(10)
+    yield draws
     yield trace
     yield from trace
     yield chatlab.sample_replies(text, model=scripted, temperatures=[0, 1], samples=2, max_completion_tokens=40)
@@ -123,6 +127,9 @@ def shown(text, network):
     yield ChatCompletion.__name__, completion_html(response)
     panel = ChatPanel(Conversation([user(text), assistant(text)], model=ScriptedModel(text, name=text)))
     panel.note(text)
+    for kind in (ContextPanel, SamplingPanel):
+        prompt = [user(text), assistant(text), user(text)]
+        yield kind.__name__, kind(prompt, model=ScriptedModel(text, name=text)).static_html()
     yield ChatPanel.__name__, panel.transcript.complete.value + panel.status.value + panel.static_html()
 
 

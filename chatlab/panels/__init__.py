@@ -5,9 +5,20 @@ Each panel is a view on Python state that can be read, driven and tested without
 
 from chatlab.panels.chat import ChatPanel
 from chatlab.panels.compare import ComparePanel
+from chatlab.panels.context import ContextPanel
 from chatlab.panels.glass_box import GlassBox
+from chatlab.panels.sampling import SamplingPanel
 from chatlab.panels.stream import StreamPanel
 from chatlab.panels.template import TemplatePanel
 from chatlab.panels.tokens import TokenPanel
 
-__all__ = ["ChatPanel", "ComparePanel", "GlassBox", "StreamPanel", "TemplatePanel", "TokenPanel"]
+__all__ = [
+    "ChatPanel",
+    "ComparePanel",
+    "ContextPanel",
+    "GlassBox",
+    "SamplingPanel",
+    "StreamPanel",
+    "TemplatePanel",
+    "TokenPanel",
+]

@@ -1,0 +1,144 @@
+"""The context panel as a learner uses it: real JupyterLab, the real model, mouse and keyboard."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+from browser import check_accessible, needs_chromium, screenshot, set_theme, show_panel
+
+pytestmark = needs_chromium
+
+PAYLOAD = "<img src=x onerror=document.title='hacked'><script>document.title='hacked'</script>"
+
+
+@pytest.fixture(scope="module")
+def panel(page, lab):
+    return show_panel(page, lab, "context", "from chatlab.panels import ContextPanel\nContextPanel()")
+
+
+def field(panel, name):
+    return panel.get_by_role("spinbutton", name=name)
+
+
+def button(panel, name):
+    return panel.get_by_role("button", name=name, exact=True)
+
+
+def strategy(panel):
+    return panel.get_by_role("combobox", name="Strategy")
+
+
+def wait_for(panel, text):
+    panel.locator(f"text={text}").first.wait_for(timeout=20_000)
+
+
+def answers(panel):
+    return panel.locator("table:has(th:text-is('answer')) tr td:last-child").all_inner_texts()
+
+
+def ask(panel, press):
+    number = len(answers(panel))
+    press()
+    panel.locator(f"table:has(th:text-is('answer')) tr >> nth={number + 1}").wait_for(timeout=30_000)
+    wait_for(panel, "Answered with")
+    return answers(panel)[-1]
+
+
+def test_the_name_is_known_until_its_turn_has_gone(panel, page):
+    wait_for(panel, "13 of 13 turns are sent: nothing has to go")
+    assert panel.locator("text=not sent").count() == 0
+    assert "Ana." in ask(panel, button(panel, "Ask").click)
+    presets = panel.locator(".widget-toggle-buttons button")
+    presets.nth(2).click()
+    wait_for(panel, "the first is not among them")
+    panel.locator("td del:has-text('My name is Ana.')").wait_for()
+    assert panel.locator("text=✕ not sent").count() >= 2
+    question = panel.get_by_role("textbox", name="Question")
+    assert "Ana." not in ask(panel, lambda: question.press("Enter"))
+    presets.first.focus()
+    page.keyboard.press("Enter")
+    panel.locator(f"text=limit {presets.first.inner_text()}").first.wait_for()
+    button(panel, "Ask").focus()
+    assert "Ana." not in ask(panel, lambda: page.keyboard.press("Enter"))
+    assert len(answers(panel)) == 3
+
+
+def test_limit_reserve_and_turns_to_keep_by_keyboard(panel, page):
+    limit = field(panel, "Token limit")
+    limit.fill("320")
+    wait_for(panel, "limit 320")
+    limit.press("ArrowUp")
+    wait_for(panel, "limit 336")
+    limit.fill("20")
+    wait_for(panel, "Nothing can be sent: the limit is too low.")
+    limit.fill("600")
+    field(panel, "Reserved for the reply").press("ArrowUp")
+    wait_for(panel, "40 reserved for the reply")
+    assert field(panel, "Turns to keep").is_disabled()
+    strategy(panel).focus()
+    for key in ("Space", "ArrowDown", "Enter"):  # JupyterLab takes an arrow for itself until the list is open
+        page.keyboard.press(key)
+    wait_for(panel, "4 of 13 turns are sent")
+    field(panel, "Turns to keep").fill("2")
+    wait_for(panel, "2 of 13 turns are sent")
+
+
+def test_summary_is_made_and_stopped(panel, page):
+    field(panel, "Token limit").fill("420")
+    strategy(panel).select_option("summarise")
+    stop = panel.locator("button:has-text('Stop'):enabled")
+    stop.wait_for()
+    wait_for(panel, "The model summarises what does not fit …")
+    started = time.monotonic()
+    stop.click()
+    wait_for(panel, "Stopped: there is no summary.")
+    assert time.monotonic() - started < 1
+    field(panel, "Token limit").fill("400")
+    panel.locator("th:text-is('summary')").wait_for(timeout=30_000)
+    wait_for(panel, "a summary is")
+    screenshot(panel, "panel-context-summary")
+
+
+def test_answer_streams_and_stops_by_keyboard(panel, page):
+    strategy(panel).select_option("drop-oldest")
+    field(panel, "Reserved for the reply").fill("40")
+    question = panel.get_by_role("textbox", name="Question")
+    question.fill("Tell me a long story about all that I have said.")
+    field(panel, "Token limit").fill("610")
+    button(panel, "Ask").click()
+    stop = panel.locator("button:has-text('Stop'):enabled")
+    stop.wait_for()
+    stop.focus()
+    page.keyboard.press("Enter")
+    started = time.monotonic()
+    wait_for(panel, "Stopped with")
+    assert time.monotonic() - started < 1
+    button(panel, "Forget answers").click()
+    wait_for(panel, "No answers yet.")
+    question.fill(PAYLOAD)
+    ask(panel, button(panel, "Ask").click)
+    assert "hacked" not in page.title() and panel.locator("img, script").count() == 0
+    assert panel.locator("td:has-text('onerror=')").count() >= 2
+    button(panel, "Forget answers").focus()
+    page.keyboard.press("Enter")
+    wait_for(panel, "No answers yet.")
+
+
+@pytest.mark.parametrize("theme", ["Dark", "Light"])
+def test_accessible_in_both_themes(panel, page, theme):
+    set_theme(page, theme)
+    panel.get_by_role("textbox", name="Question").fill("What is my name?")
+    panel.locator(".widget-toggle-buttons button").nth(2).click()
+    ask(panel, button(panel, "Ask").click)
+    time.sleep(0.5)
+    check_accessible(page)
+    screenshot(panel, f"panel-context-{theme.lower()}")
+
+
+def test_narrow_and_no_errors(panel, page):
+    page.set_viewport_size({"width": 700, "height": 1600})
+    time.sleep(0.5)
+    screenshot(page, "panel-context-narrow")
+    page.set_viewport_size({"width": 1280, "height": 1600})
+    assert page.console_errors == []

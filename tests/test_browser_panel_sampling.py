@@ -1,0 +1,125 @@
+"""The sampling panel as a learner uses it: real JupyterLab, the real model, mouse and keyboard."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+from browser import check_accessible, needs_chromium, screenshot, set_theme, show_panel
+
+pytestmark = needs_chromium
+
+PAYLOAD = "<img src=x onerror=document.title='hacked'><script>document.title='hacked'</script>"
+
+
+@pytest.fixture(scope="module")
+def panel(page, lab):
+    return show_panel(page, lab, "sampling", "from chatlab.panels import SamplingPanel\nSamplingPanel()")
+
+
+def field(panel, name):
+    return panel.get_by_role("spinbutton", name=name)
+
+
+def button(panel, name):
+    return panel.get_by_role("button", name=name, exact=True)
+
+
+def wait_for(panel, text):
+    panel.locator(f"text={text}").first.wait_for(timeout=10_000)
+
+
+def test_bars_of_the_model_are_there(panel):
+    wait_for(panel, "What SmolLM2-135M-Instruct expects after")
+    assert panel.locator("tbody tr").count() == 16 and panel.locator("text=ruled out").count() == 0
+    assert panel.locator(".chatlab-bar").count() == 32
+
+
+def test_settings_by_keyboard_and_by_arrow(panel, page):
+    field(panel, "Top-k").fill("5")
+    wait_for(panel, "✕ ruled out by top_k 5")
+    assert panel.locator("text=✕ ruled out by top_k 5").count() == 10 and panel.locator("text=✕ all ruled out").count()
+    field(panel, "Temperature").focus()
+    page.keyboard.press("ArrowDown")
+    wait_for(panel, "after temperature 0.9, top_k 5")
+    field(panel, "Top-p").fill("0.5")
+    wait_for(panel, "top_p 0.5")
+    field(panel, "Top-p").fill("1")
+    box = field(panel, "Min-p").bounding_box()
+    field(panel, "Min-p").hover()
+    page.mouse.click(box["x"] + box["width"] - 9, box["y"] + box["height"] / 4)  # the arrow for more
+    for _ in range(9):
+        field(panel, "Min-p").press("ArrowUp")
+    wait_for(panel, "min_p 0.5")
+    button(panel, "Reset settings").click()
+    wait_for(panel, "after the settings (they change nothing)")
+    assert [field(panel, each).input_value() for each in ("Temperature", "Top-k", "Top-p", "Min-p")] == list("1010")
+
+
+def test_draws_by_mouse_and_by_keyboard(panel, page):
+    field(panel, "Top-k").fill("5")
+    wait_for(panel, "✕ ruled out by top_k 5")
+    button(panel, "Draw 1").click()
+    wait_for(panel, "Drawn: ")
+    button(panel, "Draw 100").focus()
+    page.keyboard.press("Enter")
+    wait_for(panel, "101 draws: their shares differ")
+    button(panel, "Draw 1,000").focus()
+    page.keyboard.press("Space")
+    wait_for(panel, "1101 draws: their shares differ")
+    wait_for(panel, "as close as one can expect")
+    field(panel, "Seed").fill("7")
+    wait_for(panel, "1101 draws forgotten")
+    button(panel, "Draw 100").click()
+    wait_for(panel, "100 draws: their shares differ")
+    button(panel, "Forget draws").click()
+    wait_for(panel, "100 draws forgotten")
+
+
+def test_prompt_is_read_as_text_and_as_a_message(panel, page):
+    prompt = panel.get_by_role("textbox", name="Prompt")
+    prompt.fill("The capital of France is")
+    prompt.press("Tab")
+    wait_for(panel, "␣Paris")
+    panel.get_by_role("checkbox").focus()
+    page.keyboard.press("Space")
+    wait_for(panel, "The model has read 3")
+    panel.get_by_role("checkbox").click()
+    wait_for(panel, "␣Paris")
+    prompt.fill("word " * 3000)
+    button(panel, "Read the prompt").click()
+    stop = button(panel, "Stop")
+    panel.locator("button:has-text('Stop'):enabled").wait_for()
+    started = time.monotonic()
+    stop.click()
+    wait_for(panel, "Stopped: the bars are still those of the earlier prompt")
+    assert time.monotonic() - started < 1
+    prompt.fill(PAYLOAD)
+    button(panel, "Read the prompt").click()
+    wait_for(panel, "The model has read")
+    panel.locator("caption:has-text('hacked')").wait_for()
+    assert "hacked" not in page.title() and panel.locator("img").count() == 0
+
+
+@pytest.mark.parametrize("theme", ["Dark", "Light"])
+def test_accessible_in_both_themes(panel, page, theme):
+    set_theme(page, theme)
+    prompt = panel.get_by_role("textbox", name="Prompt")
+    prompt.fill("My favourite animal is the")
+    prompt.press("Tab")
+    field(panel, "Top-k").fill("8")
+    wait_for(panel, "✕ ruled out by top_k 8")
+    wait_for(panel, "␣dog")
+    button(panel, "Draw 100").click()
+    wait_for(panel, "100 draws: ")
+    time.sleep(0.5)
+    check_accessible(page)
+    screenshot(panel, f"panel-sampling-{theme.lower()}")
+
+
+def test_narrow_and_no_errors(panel, page):
+    page.set_viewport_size({"width": 700, "height": 1600})
+    time.sleep(0.5)
+    screenshot(page, "panel-sampling-narrow")
+    page.set_viewport_size({"width": 1280, "height": 1600})
+    assert page.console_errors == []
