@@ -110,6 +110,7 @@ def test_accessible_in_both_themes(panel, page, theme):
     field(panel, "Top-k").fill("8")
     wait_for(panel, "✕ ruled out by top_k 8")
     wait_for(panel, "␣dog")
+    button(panel, "Forget draws").click()
     button(panel, "Draw 100").click()
     wait_for(panel, "100 draws: ")
     time.sleep(0.5)
