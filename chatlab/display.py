@@ -37,6 +37,7 @@ STYLE = """
 .chatlab-prompt { font-family: var(--jp-code-font-family, monospace); white-space: pre-wrap; }
 .chatlab-panel { max-width: 62em; }
 .chatlab-panel .jupyter-button { width: auto; }
+.chatlab-panel.widget-vbox > .jupyter-button { align-self: flex-start; }
 .chatlab-panel .widget-label { color: var(--jp-ui-font-color1, #1b1b1b); }
 /* Reversed columns keep a long transcript scrolled to its newest line. */
 .widget-box.chatlab-log { display: flex; flex-direction: column-reverse; min-height: 8em; max-height: 26em;

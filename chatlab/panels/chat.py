@@ -81,7 +81,9 @@ class ChatPanel(Panel):
         self._build()
         super().__init__(
             [
-                widgets.HBox([self.system_toggle, self.settings_toggle, self.export_toggle]),
+                widgets.HBox(
+                    [self.system_toggle, self.settings_toggle, self.export_toggle], layout={"flex_flow": "row wrap"}
+                ),
                 self.system_box,
                 self.settings,
                 self.export,

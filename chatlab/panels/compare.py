@@ -47,7 +47,8 @@ class ComparePanel(Panel):
         self.clear_button = widgets.Button(description="Clear both", tooltip="Forget every turn of both chats")
         self.clear_button.on_click(lambda _: self.clear())
         for chat in (self.left, self.right):
-            chat.message_box.layout.display = "none"
+            for control in (chat.message_box, chat.turn_field, chat.edit_button):  # one field speaks for both
+                control.layout.display = "none"
             chat.message_box.stop_button.observe(self._on_busy, "disabled")
         columns = [
             widgets.VBox([widgets.HTML(f"<b>{escape(name)}</b>"), chat], layout={"width": "50%"})
