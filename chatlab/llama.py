@@ -12,6 +12,7 @@ like its neighbour. Knows nothing of text, nor of how weights are stored.
 
 Of a token's time, about 60 % goes to the 4-bit products, 15 % to the head, 7 % each to attention and norms; the rest to
 copies and Python. Eight texts at once take 2.3 times as long as one: the 4-bit products of eight alone take 2.4 times.
+(ONNX Runtime's, with vectors rounded to 8 bits, take half as long for one token and three quarters for eight.)
 """
 
 from __future__ import annotations

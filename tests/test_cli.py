@@ -13,6 +13,7 @@ import chatlab
 from chatlab import cli, model
 from chatlab.errors import ModelFilesError
 from chatlab.testing import ScriptedModel
+from chatlab.weights.conversion import FORMAT
 
 run = CliRunner().invoke
 
@@ -85,7 +86,7 @@ def test_errors_are_told_without_a_traceback(monkeypatch, capsys):
 def test_models_lists_where_and_what(model):
     result = run(cli.app, ["models"])
     assert "SmolLM2-135M-Instruct" in result.stdout and "converted" in result.stdout
-    assert run(cli.app, ["models", "path"]).stdout.strip().endswith("-v2")
+    assert run(cli.app, ["models", "path"]).stdout.strip().endswith(f"-v{FORMAT}")
     assert run(cli.app, ["models", "path", "SmolLM2-135M-Instruct"]).stdout.strip().endswith("SmolLM2-135M-Instruct")
     assert run(cli.app, ["models", "path", "Model-Z"]).exit_code == 2
     assert run(cli.app, ["models", "fetch"]).stdout == "SmolLM2-135M-Instruct is ready.\n"
