@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Prefix", "PrefixCache"]
 
+MAX_BYTES = 400_000_000  # the longest conversation that the default model can hold, and a little more
 SHORTEST = 8  # tokens: what is shorter is read sooner than copied
 
 
@@ -46,7 +47,7 @@ class PrefixCache:
     It belongs to one model with one set of weights, since a cache means nothing to another.
     """
 
-    def __init__(self, max_bytes: int = 256_000_000) -> None:
+    def __init__(self, max_bytes: int = MAX_BYTES) -> None:
         self.max_bytes = max_bytes
         self._entries: list[_Entry] = []  # the one used last is the last
         self._lock = threading.Lock()

@@ -14,6 +14,7 @@ import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import psutil
 import torch
@@ -24,6 +25,7 @@ FIRST_LOOK = 0.05  # seconds, when a model is loaded
 SECONDS = 0.5  # between two later looks at the machine
 MOST = 8  # the products of a small model are too small to share among more
 MANY = 16  # tokens, from which on work is shared out among all free cores
+CGROUP = Path("/sys/fs/cgroup/cpu.max")  # where Linux says how much of the processor a container may use
 TRIALS = 4  # how often each number of threads is tried on a single token
 
 
@@ -43,7 +45,8 @@ class Threads:
 
     def __init__(self, number: int | None = None) -> None:
         self.number = number
-        self.cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        self.cores = min(allowed, _quota(CGROUP))
         self._process = psutil.Process()
         self._seen = self._look()
         time.sleep(FIRST_LOOK)
@@ -97,3 +100,12 @@ def _use(number: int) -> int:
     if torch.get_num_threads() != number:
         torch.set_num_threads(number)
     return number
+
+
+def _quota(path: Path) -> int:
+    """Return how many whole cores a container's limit allows, at least one: "150000 100000" are one and a half."""
+    try:
+        quota, period = path.read_text().split()
+        return max(1, int(quota) // int(period))
+    except (OSError, ValueError):  # there is none, or it says "max"
+        return MOST

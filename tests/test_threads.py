@@ -53,6 +53,16 @@ class Machine:
         return self
 
 
+@pytest.mark.parametrize(
+    ("limit", "cores"), [("max 100000", 4), ("200000 100000", 2), ("150000 100000", 1), ("10000 100000", 1), ("", 4)]
+)
+def test_a_containers_limit_holds(monkeypatch, tmp_path, limit, cores):
+    (tmp_path / "cpu.max").write_text(limit)
+    monkeypatch.setattr(threads, "CGROUP", tmp_path / "cpu.max")
+    Machine(4).install(monkeypatch)
+    assert Threads().adapt() == cores
+
+
 def test_a_quiet_machine_gives_all_its_cores(monkeypatch):
     machine = Machine(4).install(monkeypatch)
     assert Threads().adapt() == machine.threads == 4
