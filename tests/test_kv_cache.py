@@ -26,7 +26,7 @@ def test_equals_the_real_cache(tiny_model, tokens):
 def test_equals_the_cache_of_the_real_model(model, exact_model):
     assert kv_cache_size(5, model=model) == real_size(exact_model, 5)
     _, cache = model.next_token_logits([65] * 5)
-    assert kv_cache_size(cache.capacity, model=model) == model.cache_bytes(cache), "chatlab's own reserves ahead"
+    assert kv_cache_size(cache.memory.capacity, model=model) == model.cache_bytes(cache), "chatlab's own reserves ahead"
 
 
 @pytest.mark.parametrize("tokens", [1, 7, 8, 30])
