@@ -242,7 +242,7 @@ def test_panel_stops_at_any_time(server, remote, name):
     while not server.running or (name != "asleep" and not panel.conversation.messages):
         assert time.monotonic() < deadline
         time.sleep(0.01)
-    panel.stop_button.click()
+    panel.message_box.stop_button.click()
     panel.wait(10)
     assert not panel.running and "stopped after" in panel.status.value
     server.wait_until_idle()
