@@ -24,6 +24,9 @@ from chatlab.magics import _Transcript
 from chatlab.messages import developer
 from chatlab.panels import ChatPanel
 from chatlab.plots.budget import budget_bar
+from chatlab.progress import Score, Summary
+from chatlab.questions.question import Choice, Question
+from chatlab.questions.verdict import Verdict
 from chatlab.testing import ScriptedModel, byte_tokenizer
 from chatlab.token_table import Token, TokenTable
 from chatlab.transformers_model import TransformersModel
@@ -110,6 +113,11 @@ def objects(text, network):
     yield _Transcript(messages, text)
     yield trace.plot()
     yield budget_bar(fitted)
+    question = Question(text, text, "single", "easy", text, text, "A", text, choices=(Choice("A", text),), code=text)
+    verdict = Verdict(False, text, text)
+    yield question
+    yield verdict
+    yield Summary([Score(text, 1, 1, 1)], [], [], [(text, 1)], text, text)
     yield Report({text: text}, samples=[Sample("cold", text, 1.0, 1)], absent={text: text})
     with chatlab.serve(scripted, port=PORT) as server:
         yield server
@@ -122,8 +130,8 @@ def shown(text, network):
     response = chatlab.chat_completions([user(text)], ScriptedModel(text, name=text), temperature=0)
     yield ChatCompletion.__name__, completion_html(response)
     panel = ChatPanel(Conversation([user(text), assistant(text)], model=ScriptedModel(text, name=text)))
-    panel._note(text)
-    yield ChatPanel.__name__, panel.transcript.value + panel.status.value
+    panel.note(text)
+    yield ChatPanel.__name__, panel.transcript.complete.value + panel.status.value + panel.static_html()
 
 
 def test_every_class_that_shows_itself_is_tried(network):

@@ -1,0 +1,8 @@
+"""Questions: what a learner is asked, and the proof that the answers are right.
+
+In: files of questions. Out: quizzes, which mark answers and explain them. Knows nothing of widgets.
+"""
+
+from chatlab.questions.quizzes import Quiz, quiz
+
+__all__ = ["Quiz", "quiz"]
