@@ -102,6 +102,14 @@ STYLE = """
   display: block; position: absolute; left: 0; z-index: 1; max-width: 100%; box-sizing: border-box; padding: 4px 8px;
   border: 1px solid; border-radius: 4px; font-size: 12px; white-space: normal;
   color: var(--jp-ui-font-color1, #1b1b1b); background: var(--jp-layout-color1, #fff); }
+.chatlab-verdict { margin: 6px 0; padding: 4px 10px; border-left: 4px solid; }
+.chatlab-verdict.right { border-color: #2ca02c; }
+.chatlab-verdict.wrong { border-color: #d62728; border-left-style: dashed; }
+.chatlab-choices { list-style: none; padding-left: 0; }
+.chatlab-panel .chatlab-answer label, .chatlab-panel .chatlab-answer .widget-radio-box { height: auto; }
+.chatlab-panel .chatlab-answer :is(.widget-radio-box, .widget-checkbox) label { white-space: normal; margin: 2px 0;
+  overflow-wrap: anywhere; line-height: 1.5; }
+.chatlab-panel .chatlab-answer textarea { font-family: var(--jp-code-font-family, monospace); }
 .chatlab-plot img { max-width: 100%; background: #fff; }
 </style>
 """

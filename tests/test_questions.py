@@ -18,12 +18,12 @@ from hypothesis import strategies as st
 
 import chatlab
 from chatlab import course
-from chatlab.questions import Quiz
 from chatlab.questions.evidence import CHECKED_KINDS, EvidenceError, evidence_of, prove
 from chatlab.questions.given import NotAnAnswer, letters_of, messages_of
 from chatlab.questions.question import KINDS, Question
 from chatlab.questions.question_files import QuestionFileError, read_topic, topic_names, topic_of
 from chatlab.questions.question_schema import DIFFICULTIES
+from chatlab.questions.quizzes import Quiz
 from chatlab.questions.verdict import mark
 from chatlab.testing import ScriptedModel
 

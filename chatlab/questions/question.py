@@ -100,11 +100,12 @@ class Question:
     def html(self) -> str:
         """Return the question as HTML, all text in it escaped, with its choices."""
         choices = "".join(f"<li>{choice.letter} · {escape(choice.text)}</li>" for choice in self.choices)
-        return self.text_html() + (f'<ul class="chatlab-choices">{choices}</ul>' if choices else "")
+        request = f'<pre class="chatlab-prompt">{escape(self.request.rstrip())}</pre>' if self.request else ""
+        return self.text_html() + request + (f'<ul class="chatlab-choices">{choices}</ul>' if choices else "")
 
     def text_html(self) -> str:
-        """Return the text and the code as HTML, without the choices."""
-        code = f'<pre class="chatlab-prompt">{escape(self.shown_code.rstrip())}</pre>' if self.shown_code else ""
+        """Return the text and the code as HTML, without what an answer is made of or begins with."""
+        code = f'<pre class="chatlab-prompt">{escape(self.code.rstrip())}</pre>' if self.code else ""
         return f'<div class="chatlab-markdown">{markdown_html(self.text)}</div>{code}'
 
     def __repr__(self) -> str:

@@ -137,5 +137,6 @@ class Quiz:
         if self._panel is None:
             panels: Any = importlib.import_module("chatlab.panels")  # by its name: panels come after all else
             self._panel = panels.QuizPanel(self)
+        self._panel.refresh()
         bundle: dict[str, Any] = self._panel._repr_mimebundle_()
         return {**bundle, "text/plain": repr(self)}
