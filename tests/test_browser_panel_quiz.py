@@ -41,6 +41,7 @@ def press(page, control, key):
 
 def answer_by_keyboard(page, panel, question):
     """Answer the question that is shown, with no mouse."""
+    panel = panel.locator(f".chatlab-{question.id}")
     if question.kind == "single":
         panel.get_by_role("radio").first.focus()
         for _ in range(question.letters.index(question.key)):

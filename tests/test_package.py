@@ -123,6 +123,8 @@ LAYERS = [
     "panels.chat",
     "panels.answer_fields",
     "panels.quiz",
+    "panels.progress",
+    "panels.recall",
     "panels",
     "server.settings",
     "server.scheduler",

@@ -4,6 +4,8 @@ Each panel is a view on Python state that can be read, driven and tested without
 """
 
 from chatlab.panels.chat import ChatPanel
+from chatlab.panels.progress import ProgressPanel
 from chatlab.panels.quiz import QuizPanel
+from chatlab.panels.recall import RecallPanel
 
-__all__ = ["ChatPanel", "QuizPanel"]
+__all__ = ["ChatPanel", "ProgressPanel", "QuizPanel", "RecallPanel"]

@@ -78,6 +78,7 @@ class AnswerFields(widgets.VBox):  # type: ignore[misc]
             ]
         super().__init__(children=[*above, *self.controls, widgets.HTML(_KEYS_STAY_HERE)])
         self.add_class("chatlab-answer")
+        self.add_class(f"chatlab-{question.id}")
 
     @property
     def value(self) -> Answer:

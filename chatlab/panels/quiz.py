@@ -9,6 +9,7 @@ from __future__ import annotations
 import ipywidgets as widgets
 
 from chatlab.display import escape, table_html
+from chatlab.markdown import markdown_html
 from chatlab.panels.answer_fields import AnswerFields
 from chatlab.panels.panel import Panel
 from chatlab.questions.given import NotAnAnswer
@@ -90,7 +91,7 @@ class QuizPanel(Panel):
 
     def hint(self) -> None:
         """Show the next hint."""
-        self._say(self.quiz.question.id, f"<strong>Hint.</strong> {escape(self.quiz.hint())}")
+        self._say(self.quiz.question.id, f"<strong>Hint.</strong> {markdown_html(self.quiz.hint())}")
 
     def next(self) -> None:
         """Go to the next question; after the last one, to the result."""
@@ -118,7 +119,8 @@ class QuizPanel(Panel):
             self.heading.value = (
                 f'<div><strong>{title}</strong> · {asked.standing}<span class="chatlab-note"> · {about}</span></div>'
             )
-            self.text.value = question.text_html() + f'<div class="chatlab-note">{self.fields.how}</div>'
+            how = f'<div class="chatlab-note">{self.fields.how}</div>'
+            self.text.value = f'<div class="chatlab-question">{question.text_html()}{how}</div>'
             self.answer_box.children = (self.fields,)
         verdict = asked.verdicts.get(question.id)
         shown = self._told.get(question.id) or (verdict.html() if verdict else "")
@@ -147,7 +149,7 @@ class QuizPanel(Panel):
             verdict = asked.verdicts.get(question.id)
             mark = "not answered" if verdict is None else "✓ right" if verdict.correct else "✗ not yet"
             rows.append([str(number), question.concept, mark, (verdict and verdict.misconception) or ""])
-        return table_html(["question", "about", "answer", "belief met"], rows)
+        return f'<div class="chatlab">{table_html(["question", "about", "answer", "belief met"], rows)}</div>'
 
     def __repr__(self) -> str:
         state = self.quiz.result() if self.done else self.quiz.standing
@@ -156,4 +158,4 @@ class QuizPanel(Panel):
 
 def _status(html: str) -> str:
     """Return what a screen reader reads out when it changes."""
-    return f'<div class="chatlab-feedback" role="status">{html}</div>'
+    return f'<div class="chatlab-question" role="status">{html}</div>'
