@@ -11,8 +11,8 @@ import pytest
 import chatlab
 from chatlab.display import escape
 from chatlab.panels import QuizPanel
-from chatlab.questions.quizzes import Quiz
 from chatlab.questions.question_files import topic_of
+from chatlab.questions.quizzes import Quiz
 
 ROLES = topic_of("roles")
 PAYLOADS = ["<script>alert(1)</script>", "<img src=x onerror=alert(1)>", "</div></textarea><b>"]

@@ -7,6 +7,7 @@ import io
 import json
 import subprocess
 import sys
+import time
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
@@ -59,12 +60,27 @@ def test_tests_record_nothing_in_a_real_home(monkeypatch):
 
 
 def test_two_notebooks_at_once_lose_nothing(home):
-    code = (
-        "from chatlab.progress import Progress; from chatlab.questions.question_files import topic_of;"
-        "from chatlab.questions.verdict import Verdict; topic = topic_of('roles')\n"
-        "for _ in range(25): Progress().record(topic, topic.questions[0], Verdict(True, ''))"
-    )
-    processes = [subprocess.Popen([sys.executable, "-c", code]) for _ in range(3)]
+    code = """
+import sys, time
+from pathlib import Path
+from chatlab.progress import Progress
+from chatlab.questions.question_files import topic_of
+from chatlab.questions.verdict import Verdict
+
+topic, start = topic_of("roles"), Path(sys.argv[1])
+start.with_name(sys.argv[2]).touch()
+while not start.exists():
+    time.sleep(0.001)
+for _ in range(25):
+    Progress().record(topic, topic.questions[0], Verdict(True, ""))
+"""
+    home.mkdir()
+    start = home / "start"
+    processes = [subprocess.Popen([sys.executable, "-c", code, str(start), f"ready-{number}"]) for number in range(3)]
+    deadline = time.monotonic() + 60
+    while len(list(home.glob("ready-*"))) < 3 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    start.touch()  # all at the same time
     assert [each.wait(60) for each in processes] == [0, 0, 0]
     assert len(Progress().answers) == 75
 
