@@ -7,7 +7,6 @@ aside, never lost. Knows nothing of what is in it.
 from __future__ import annotations
 
 import atexit
-import contextlib
 import json
 import os
 import tempfile
@@ -90,13 +89,11 @@ class Record:
             write_whole(self.path, text.encode())
 
     def delete(self) -> None:
-        """Remove the file, and those that were set aside."""
+        """Remove the file, and those that were set aside; the lock stays, since another notebook may hold it."""
         if self.path.parent.is_dir():
             with self._lock():
                 for path in (self.path, *self.damaged()):
                     path.unlink(missing_ok=True)
-            with contextlib.suppress(OSError):  # in use by another notebook
-                self.path.with_suffix(".lock").unlink()
 
     def damaged(self) -> list[Path]:
         """Return the files that could not be read and were set aside."""

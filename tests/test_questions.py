@@ -351,8 +351,8 @@ def test_an_installed_package_has_its_questions(tmp_path):
     for part in course.PARTS:
         shutil.copytree(root.parent / part, tmp_path / "chatlab" / "course_files" / part)
     code = "import chatlab; print(chatlab.__file__, chatlab.quiz('roles').answer('C').correct)"
-    result = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, env=None)
-    assert result.returncode == 0, result.stderr
+    result = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
+    assert result.stdout == f"{tmp_path / 'chatlab' / '__init__.py'} True\n", result.stderr
 
 
 def test_a_scripted_model_cannot_prove_what_only_a_real_one_shows():
