@@ -52,6 +52,7 @@ _HOME = {
     "load": "model",
     "next_token": "prediction",
     "perplexity": "scoring",
+    "quiz": "questions.quizzes",
     "render": "templating",
     "sample_replies": "samples",
     "serve": "server.running",
@@ -99,6 +100,7 @@ __all__ = [
     "load",
     "next_token",
     "perplexity",
+    "quiz",
     "render",
     "sample_replies",
     "serve",
@@ -138,6 +140,7 @@ if TYPE_CHECKING:
     from chatlab.model import load
     from chatlab.prediction import next_token, temperature_family
     from chatlab.prices import Prices, cost
+    from chatlab.questions.quizzes import quiz
     from chatlab.remote import RemoteModel, connect
     from chatlab.samples import sample_replies
     from chatlab.sampling import SamplingParams

@@ -1,4 +1,5 @@
-"""The command line: `chatlab lab`, `chatlab chat`, `chatlab serve`, `chatlab bench`, `chatlab models`.
+"""The command line: `chatlab lab`, `chatlab chat`, `chatlab serve`, `chatlab bench`, `chatlab progress`,
+`chatlab review`, `chatlab models`.
 
 In: what is typed in a terminal. Out: calls of the same functions a notebook uses. Knows nothing of its own, and imports
 PyTorch only when a command needs a model.
@@ -14,6 +15,7 @@ from typing import Annotated
 import typer
 
 import chatlab
+from chatlab.learner_commands import progress, review
 
 __all__ = ["app", "main"]
 
@@ -23,6 +25,8 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+app.command()(progress)
+app.command()(review)
 models_app = typer.Typer(help="List, fetch, locate and remove models. Alone: list.")
 app.add_typer(models_app, name="models")
 

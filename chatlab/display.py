@@ -127,6 +127,16 @@ STYLE = """
   overflow-wrap: anywhere; }
 .chatlab-raw { font-family: var(--jp-code-font-family, monospace); font-size: 12px; white-space: pre-wrap;
   overflow-wrap: anywhere; max-height: 20em; overflow-y: auto; border: 1px solid; padding: 4px; }
+.chatlab-verdict { margin: 6px 0; padding: 4px 10px; border-left: 4px solid; }
+.chatlab-verdict.right { border-color: #2ca02c; }
+.chatlab-verdict.wrong { border-color: #d62728; border-left-style: dashed; }
+.chatlab-choices { list-style: none; padding-left: 0; }
+.chatlab-question { line-height: 1.5; }
+.chatlab-panel .chatlab-answer :is(.widget-radio, .widget-radio-box, .widget-checkbox, label) { height: auto; }
+.chatlab-panel .chatlab-answer :is(.widget-radio-box, .widget-checkbox) label { white-space: normal; margin: 2px 0;
+  overflow-wrap: anywhere; line-height: 1.5; align-items: baseline; }
+.chatlab-panel .chatlab-answer > * { flex: 0 0 auto; }
+.chatlab-panel .chatlab-answer textarea { font-family: var(--jp-code-font-family, monospace); }
 .chatlab-plot img { max-width: 100%; background: #fff; }
 </style>
 """

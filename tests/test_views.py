@@ -25,6 +25,9 @@ from chatlab.magics import _Transcript
 from chatlab.messages import developer
 from chatlab.panels import ChatPanel, ContextPanel, SamplingPanel
 from chatlab.plots.budget import budget_bar
+from chatlab.progress import Score, Summary
+from chatlab.questions.question import Choice, Question
+from chatlab.questions.verdict import Verdict
 from chatlab.testing import ScriptedModel, byte_tokenizer
 from chatlab.token_table import Token, TokenTable
 from chatlab.transformers_model import TransformersModel
@@ -114,6 +117,11 @@ def objects(text, network):
     yield _Transcript(messages, text)
     yield trace.plot()
     yield budget_bar(fitted)
+    question = Question(text, text, "single", "easy", text, text, "A", text, choices=(Choice("A", text),), code=text)
+    verdict = Verdict(False, text, text)
+    yield question
+    yield verdict
+    yield Summary([Score(text, 1, 1, 1)], [], [], [(text, 1)], text, text)
     yield Report({text: text}, samples=[Sample("cold", text, 1.0, 1)], absent={text: text})
     with chatlab.serve(scripted, port=PORT) as server:
         yield server

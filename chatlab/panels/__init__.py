@@ -7,6 +7,9 @@ from chatlab.panels.chat import ChatPanel
 from chatlab.panels.compare import ComparePanel
 from chatlab.panels.context import ContextPanel
 from chatlab.panels.glass_box import GlassBox
+from chatlab.panels.progress import ProgressPanel
+from chatlab.panels.quiz import QuizPanel
+from chatlab.panels.recall import RecallPanel
 from chatlab.panels.sampling import SamplingPanel
 from chatlab.panels.stream import StreamPanel
 from chatlab.panels.template import TemplatePanel
@@ -17,6 +20,9 @@ __all__ = [
     "ComparePanel",
     "ContextPanel",
     "GlassBox",
+    "ProgressPanel",
+    "QuizPanel",
+    "RecallPanel",
     "SamplingPanel",
     "StreamPanel",
     "TemplatePanel",

@@ -80,11 +80,13 @@ class Throttle:
         return True
 
 
-# JupyterLab takes the arrow keys for itself, where a list of choices has the focus too, unless the list says otherwise.
+# JupyterLab takes a letter or an arrow that is pressed in a list of choices for a command: D twice would delete the
+# cell. This attribute tells it to leave them alone.
 _KEYS = on_page(
     "chatlab-panel",
     """box.addEventListener('focusin', event => {
-  if (event.target.tagName === 'SELECT') event.target.setAttribute('data-lm-suppress-shortcuts', 'true');
+  if (event.target.matches('select, input[type=radio], input[type=checkbox]'))
+    event.target.setAttribute('data-lm-suppress-shortcuts', 'true');
 });""",
 )
 

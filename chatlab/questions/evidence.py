@@ -1,0 +1,86 @@
+"""Evidence: prove that the answers in a file of questions are right.
+
+In: a question or a fact. Out: nothing if the engine agrees with its author, else an `EvidenceError`. Knows nothing of
+what the questions are about: that is in `evidence_<topic>`.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from typing import Any
+
+from chatlab.chat_model import ChatModel
+from chatlab.errors import ChatlabError
+from chatlab.questions.given import callable_of, messages_of
+from chatlab.questions.question import Fact, Question
+
+__all__ = ["CHECKED_KINDS", "EvidenceError", "evidence_of", "misconception_in", "prove"]
+
+# The kinds whose answers are written freely: their evidence is a check, which a learner's answer goes through as well.
+CHECKED_KINDS = ("fix-the-request", "function")
+
+
+class EvidenceError(ChatlabError):
+    """The engine does not agree with the author of a question."""
+
+
+def evidence_of(item: Question | Fact) -> Callable[..., Any]:
+    """Return the function that an item names; raises `EvidenceError` where there is none."""
+    name = f"chatlab.questions.evidence_{item.topic.replace('-', '_')}"
+    try:
+        function: Callable[..., Any] = getattr(importlib.import_module(name), item.evidence)
+    except (ImportError, AttributeError) as error:
+        raise EvidenceError(
+            f"{item.id}: {name} has no function {item.evidence!r}. Write one that returns the engine's own answer."
+        ) from error
+    return function
+
+
+def prove(item: Question | Fact, model: ChatModel) -> None:
+    """Raise `EvidenceError` unless the engine gives the answer that the author wrote.
+
+    >>> from chatlab.questions.question_files import topic_of
+    >>> from chatlab.testing import ScriptedModel
+    >>> prove(topic_of("roles").questions[1], ScriptedModel("Hi"))
+    """
+    if isinstance(item, Fact):
+        shown = evidence_of(item)(item, model)
+        if shown not in item.back:
+            raise EvidenceError(f"{item.id}: the back is {item.back!r}, but the engine shows {shown!r}.")
+    elif item.kind in CHECKED_KINDS:
+        _prove_checked(item)
+    else:
+        try:
+            found = evidence_of(item)(item, model)
+        except ValueError as error:  # not just one choice is right
+            raise EvidenceError(f"{item.id}: the engine finds not just one right answer ({error}).") from error
+        if found != item.key:
+            raise EvidenceError(f"{item.id}: the answer is {item.key!r}, but the engine finds {found!r}.")
+
+
+def _prove_checked(question: Question) -> None:
+    """Let the right answer pass, and the starter and each typical wrong answer fail, each for its own reason."""
+    found = misconception_in(question, question.key)
+    if found is not None:
+        raise EvidenceError(f"{question.id}: the answer does not pass its own check: {found}.")
+    try:
+        passes = misconception_in(question, question.request) is None
+    except Exception:  # a starter need not run
+        passes = False
+    if passes:
+        raise EvidenceError(f"{question.id}: what the learner begins with passes already. Break it.")
+    for wrong in question.wrong:
+        found = misconception_in(question, wrong.answer)
+        if found != wrong.misconception:
+            raise EvidenceError(f"{question.id}: a wrong answer for {wrong.misconception!r} is found to be {found!r}.")
+
+
+def misconception_in(question: Question, answer: Any) -> str | None:
+    """Return the name of what is wrong with a mended request or a function; None if nothing is.
+
+    Raises `NotAnAnswer` for what is neither, and whatever the learner's own function raises.
+    """
+    made = callable_of(answer, question.function) if question.kind == "function" else messages_of(answer)
+    found: str | None = evidence_of(question)(made)
+    return found

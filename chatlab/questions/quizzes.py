@@ -1,0 +1,142 @@
+"""Quizzes: the questions of a topic, one at a time.
+
+In: a topic's name, then answers. Out: a verdict for each, and how many are right. Shows itself as a panel in a
+notebook, and as text elsewhere. Knows nothing of how a panel looks.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+from typing import Any
+
+from filelock import Timeout
+
+from chatlab.display import escape, view
+from chatlab.progress import Progress
+from chatlab.questions.question import Answer, Question, Topic
+from chatlab.questions.question_files import topic_of
+from chatlab.questions.verdict import Verdict, mark
+
+__all__ = ["Quiz", "quiz"]
+
+
+def quiz(topic: str) -> Quiz:
+    """Return a quiz on a topic, such as "roles"; raises `ValueError` with the topics there are.
+
+    >>> quiz("roles").question.id
+    'roles-reply'
+    """
+    return Quiz(topic_of(topic))
+
+
+class Quiz:
+    """The questions of a topic. `question` is the one to answer now; `answer` marks, and goes on when it is right.
+
+    `next`, `back` and `go` move without an answer, `hint` helps. Answers are recorded (`chatlab progress` shows them),
+    unless `progress` is None.
+
+    >>> quiz = Quiz(topic_of("roles"), progress=None)
+    >>> quiz.answer("C")
+    Right. The model speaks as the assistant, always. So you can put the reply into the list as it is.
+    >>> quiz.standing
+    'Question 2 of 10, 1 right'
+    """
+
+    def __init__(self, topic: Topic, *, progress: Progress | bool | None = True) -> None:
+        self.topic = topic
+        self.progress = Progress() if progress is True else progress or None
+        self.place = 0
+        self.verdicts: dict[str, Verdict] = {}
+        self._hints: dict[str, int] = {}
+        self._panel: Any = None
+
+    @property
+    def questions(self) -> tuple[Question, ...]:
+        """All questions of the quiz."""
+        return self.topic.questions
+
+    @property
+    def question(self) -> Question:
+        """The question to answer now."""
+        return self.questions[self.place]
+
+    @property
+    def right(self) -> int:
+        """How many questions are answered rightly by now."""
+        return sum(verdict.correct for verdict in self.verdicts.values())
+
+    @property
+    def standing(self) -> str:
+        """How far one is, in words."""
+        return f"Question {self.place + 1} of {len(self.questions)}, {self.right} right"
+
+    def answer(self, given: Answer) -> Verdict:
+        """Mark an answer to `question`: a letter, letters, a number, a text, a list of messages or a function.
+
+        A right answer moves on to the next question; after a wrong one, try again, or go on with `next`. Raises
+        `NotAnAnswer`, and records nothing, for what cannot be an answer.
+        """
+        verdict = self.check(given)
+        if verdict.correct:
+            self.next()
+        return verdict
+
+    def check(self, given: Answer) -> Verdict:
+        """Mark an answer as `answer` does, and stay at the question."""
+        question = self.question
+        verdict = mark(self.topic, question, given)
+        self.verdicts[question.id] = verdict
+        if self.progress is not None:
+            with contextlib.suppress(OSError, Timeout):  # a disk that refuses must not end the quiz
+                self.progress.record(self.topic, question, verdict)
+        return verdict
+
+    def hint(self) -> str:
+        """Return the next hint to `question`, each telling a little more; the last one stays."""
+        question = self.question
+        if not question.hints:
+            return "There is no hint to this question."
+        number = self._hints.get(question.id, 0)
+        self._hints[question.id] = number + 1
+        return question.hints[min(number, len(question.hints) - 1)]
+
+    def next(self) -> None:
+        """Go to the next question; stay at the last one."""
+        self.place = min(self.place + 1, len(self.questions) - 1)
+
+    def back(self) -> None:
+        """Go to the question before."""
+        self.place = max(self.place - 1, 0)
+
+    def go(self, number: int) -> None:
+        """Go to a question by its number, from 1; raises `ValueError` for one that there is not."""
+        if not 1 <= number <= len(self.questions):
+            raise ValueError(f"There are questions 1 to {len(self.questions)}, but not {number}.")
+        self.place = number - 1
+
+    def result(self) -> str:
+        """Return what came of it, in words."""
+        return f"{self.right} of {len(self.questions)} right, {len(self.verdicts)} answered"
+
+    def html(self) -> str:
+        """Return the quiz as it stands, as HTML without controls: no key is in it."""
+        verdict = self.verdicts.get(self.question.id)
+        shown = verdict.html() if verdict else ""
+        return f"<div><strong>{escape(self.topic.title)}</strong> · {self.standing}</div>{self.question.html()}{shown}"
+
+    def __repr__(self) -> str:
+        return f"{self.topic.title} · {self.standing}\n{self.question!r}"
+
+    def _repr_mimebundle_(self, **_: Any) -> dict[str, Any]:
+        """Show the panel where there is a notebook, else text and HTML."""
+        from IPython import get_ipython
+
+        if getattr(get_ipython(), "kernel", None) is None:
+            return {"text/plain": repr(self), "text/html": view(self.html())}
+        if self._panel is None:
+            panels: Any = importlib.import_module("chatlab.panels")  # by its name: panels come after all else
+            self._panel = panels.QuizPanel(self)
+        self._panel.refresh()
+        bundle: dict[str, Any] = self._panel._repr_mimebundle_()
+        return {**bundle, "text/plain": repr(self)}

@@ -1,0 +1,213 @@
+"""Progress and recall: what is recorded survives crashes, damage and company, and comes out again as it went in."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import subprocess
+import sys
+import time
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from typer.testing import CliRunner
+
+import chatlab
+from chatlab import cli
+from chatlab.progress import FIELDS, Progress
+from chatlab.questions.question_files import topic_of
+from chatlab.questions.verdict import Verdict
+from chatlab.recall import RATINGS, Recall
+from chatlab.records import FORMAT, Record, records_folder
+
+ROLES = topic_of("roles")
+NOW = datetime(2026, 1, 1, tzinfo=timezone.utc)
+run = CliRunner().invoke
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path, monkeypatch):
+    monkeypatch.setenv("CHATLAB_HOME", str(tmp_path / "home"))
+    return tmp_path / "home"
+
+
+def test_a_quiz_records_what_is_answered():
+    quiz = chatlab.quiz("roles")
+    quiz.answer("A")
+    quiz.answer("C")
+    answers = Progress().answers
+    assert [(each["question"], each["correct"], each["misconception"]) for each in answers] == [
+        ("roles-reply", False, "reply-copies-role"),
+        ("roles-reply", True, None),
+    ]
+    assert all(tuple(each) == FIELDS for each in answers)
+    assert (datetime.now(timezone.utc) - datetime.fromisoformat(answers[0]["time"])) < timedelta(minutes=1)
+
+
+def test_tests_record_nothing_in_a_real_home(monkeypatch):
+    """As it is for a person who has set nothing: chatlab's folder is in their home, and tests keep out of it."""
+    for chosen in (None, "~/my-chatlab"):
+        monkeypatch.delenv("CHATLAB_HOME", raising=False)
+        if chosen:
+            monkeypatch.setenv("CHATLAB_HOME", chosen)
+        assert not records_folder().is_relative_to(Path.home()) and records_folder() == records_folder()
+    monkeypatch.delenv("PYTEST_VERSION", raising=False)
+    assert records_folder() == Path("~/my-chatlab").expanduser()
+
+
+def test_two_notebooks_at_once_lose_nothing(home):
+    code = """
+import sys, time
+from pathlib import Path
+from chatlab.progress import Progress
+from chatlab.questions.question_files import topic_of
+from chatlab.questions.verdict import Verdict
+
+topic, start = topic_of("roles"), Path(sys.argv[1])
+start.with_name(sys.argv[2]).touch()
+while not start.exists():
+    time.sleep(0.001)
+for _ in range(25):
+    Progress().record(topic, topic.questions[0], Verdict(True, ""))
+"""
+    home.mkdir()
+    start = home / "start"
+    processes = [subprocess.Popen([sys.executable, "-c", code, str(start), f"ready-{number}"]) for number in range(3)]
+    deadline = time.monotonic() + 60
+    while len(list(home.glob("ready-*"))) < 3 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    start.touch()  # all at the same time
+    assert [each.wait(60) for each in processes] == [0, 0, 0]
+    assert len(Progress().answers) == 75
+
+
+@pytest.mark.parametrize(
+    "damage", [b"", b"{", b"[]", b"null", b'{"format": 1}', b'{"format": 1, "answers": 3}', b"\xff\xfe"]
+)
+def test_a_damaged_file_is_set_aside_and_not_fatal(home, damage):
+    home.mkdir()
+    (home / "progress.json").write_bytes(damage)
+    assert Progress().answers == [] and "cannot be read" in Progress().summary().note
+    chatlab.quiz("roles").answer("C")
+    assert len(Progress().answers) == 1 and (home / "progress.damaged-1.json").read_bytes() == damage
+    assert "was set aside" in repr(Progress().summary())
+    Progress().delete()
+    assert [path.name for path in home.iterdir() if path.suffix == ".json"] == []
+
+
+def test_a_file_of_a_newer_chatlab_is_left_alone(home):
+    home.mkdir()
+    newer = json.dumps({"format": FORMAT + 1, "answers": []})
+    (home / "progress.json").write_text(newer)
+    assert chatlab.quiz("roles").answer("C").correct, "the quiz goes on"
+    assert (home / "progress.json").read_text() == newer and "newer chatlab" in Progress().summary().note
+
+
+@given(st.lists(st.dictionaries(st.text(), st.none() | st.integers() | st.text()), max_size=4))
+@settings(max_examples=50, deadline=None)
+def test_what_is_recorded_comes_back(tmp_path_factory, entries):
+    record = Record("x", field="entries", empty=list, folder=tmp_path_factory.mktemp("records"))
+    for number, entry in enumerate(entries):
+        record.change(lambda recorded, entry=entry: recorded.append(entry))
+        assert record.read() == entries[: number + 1]
+
+
+def test_odd_entries_do_not_end_a_summary(home):
+    home.mkdir()
+    answers = [3, None, {}, {"time": "x"}, dict.fromkeys(FIELDS, "x")]
+    (home / "progress.json").write_text(json.dumps({"format": FORMAT, "answers": answers}))
+    assert len(Progress().answers) == 1 and "Next:" in repr(Progress().summary())
+
+
+def test_a_summary_says_what_next():
+    progress = Progress()
+    assert "begin chatlab.quiz('roles')" in progress.summary().next
+    progress.record(ROLES, ROLES.questions[0], Verdict(False, "", "x", "reply-copies-role"))
+    summary = progress.summary()
+    assert summary.next == "go on with chatlab.quiz('roles'): 9 to go"
+    assert summary.misconceptions == [("The reply takes the role of the last message.", 1)]
+    [score] = summary.lessons
+    assert (score.name, score.answered, score.right, score.questions) == ("02 · Messages and roles", 1, 0, 10)
+    for question in ROLES.questions[1:]:
+        progress.record(ROLES, question, Verdict(question.difficulty == "easy", ""))
+    assert "read lesson 02 again" in progress.summary().next
+    for question in ROLES.questions:
+        progress.record(ROLES, question, Verdict(True, ""))
+    summary = progress.summary()
+    assert [(each.answered, each.right) for each in summary.topics] == [(10, 10)], "the last answer counts"
+    assert sum(each.right for each in summary.concepts) == 10 and "read lesson" not in summary.next
+
+
+def test_exports_hold_every_answer(tmp_path):
+    progress = Progress()
+    progress.record(ROLES, ROLES.questions[0], Verdict(False, "", "x", "reply-copies-role"))
+    progress.record(ROLES, ROLES.questions[0], Verdict(True, ""))
+    progress.export(tmp_path / "a.csv")
+    progress.export(tmp_path / "a.json")
+    rows = list(csv.DictReader(io.StringIO((tmp_path / "a.csv").read_text())))
+    statements = json.loads((tmp_path / "a.json").read_text())
+    assert [row["correct"] for row in rows] == ["False", "True"] and rows[0]["question"] == "roles-reply"
+    assert [each["result"]["success"] for each in statements] == [False, True]
+    assert all({"actor", "verb", "object", "timestamp"} <= set(each) for each in statements)
+    with pytest.raises(ValueError, match=r"must end in .csv or .json, but it is 'a.xls'"):
+        progress.export("a.xls")
+
+
+def test_the_command_shows_exports_and_deletes(tmp_path, home):
+    assert "Nothing is answered yet." in run(cli.app, ["progress"]).stdout
+    chatlab.quiz("roles").answer("C")
+    Recall("roles").rate(Recall("roles").cards[0], "Good")
+    shown = run(cli.app, ["progress"]).stdout
+    assert "02 · Messages and roles" in shown and "1 of 10" in shown and "Next:" in shown
+    assert run(cli.app, ["progress", "--export", str(tmp_path / "mine.csv")]).exit_code == 0
+    assert "roles-reply" in (tmp_path / "mine.csv").read_text()
+    assert run(cli.app, ["progress", "--export", "mine.doc"]).exit_code == 2
+    assert run(cli.app, ["progress", "--delete"], input="n\n").exit_code == 1 and Progress().answers
+    assert run(cli.app, ["progress", "--delete"], input="y\n").exit_code == 0
+    assert Progress().answers == [] and not list(home.glob("*.json"))
+
+
+# Recall ---------------------------------------------------------------------------------------------------------------
+
+
+def test_cards_come_back_later_the_better_they_are_remembered(tmp_path):
+    dates = [Recall("roles", folder=tmp_path / name).rate(Recall("roles").cards[0], name, NOW) for name in RATINGS]
+    assert dates == sorted(dates) and len(set(dates)) == 4 and dates[0] > NOW
+
+
+def test_a_card_that_is_rated_is_due_again_on_its_date(tmp_path):
+    recall = Recall("roles", folder=tmp_path)
+    card = recall.next(NOW)
+    due = recall.rate(card, "Easy", NOW)
+    again = Recall("roles", folder=tmp_path)
+    assert card not in again.due(NOW) and again.next(due) == card and again.next_due() == due
+    later = again.rate(card, "Good", due)
+    assert later - due > due - NOW, "each time it is remembered, it stays away longer"
+    with pytest.raises(ValueError, match="one of Again, Hard, Good, Easy, not 'fine'"):
+        recall.rate(card, "fine")
+
+
+def test_damaged_cards_count_as_never_seen(home):
+    recall = Recall("roles")
+    home.mkdir()
+    cards = {recall.cards[0].id: {"due": "soon"}, recall.cards[1].id: 7}
+    (home / "recall.json").write_text(json.dumps({"format": FORMAT, "cards": cards}))
+    assert len(recall.due()) == len(recall.cards)
+    recall.rate(recall.cards[0], "Good")
+    assert len(recall.due()) == len(recall.cards) - 1
+
+
+def test_the_front_of_a_card_does_not_hold_its_back():
+    for card in Recall("roles").cards:
+        assert card.front and card.back and card.back not in card.front and card.back not in repr(card)
+
+
+def test_review_in_the_terminal():
+    shown = run(cli.app, ["review", "--topic", "roles"], input="\n3\n\nnonsense\n4\n\nq\n")
+    assert shown.exit_code == 0 and "Which two keys does every message have?" in shown.stdout
+    assert "role and content" in shown.stdout and "12 due" in shown.stdout and "1 Again" in shown.stdout
+    assert len(Recall("roles").due()) == 11
