@@ -15,7 +15,12 @@ for answer in ("A", "C", "B", "A"):
 from chatlab.panels import ProgressPanel
 ProgressPanel()
 """
-RECALL = 'from chatlab.panels import RecallPanel\nRecallPanel("roles")'
+RECALL = """
+import os, tempfile
+os.environ["CHATLAB_HOME"] = tempfile.mkdtemp()  # the cards of a learner who has just begun
+from chatlab.panels import RecallPanel
+RecallPanel("roles")
+"""
 
 
 def button(panel, name):

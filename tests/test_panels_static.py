@@ -29,6 +29,8 @@ SHOWN = {
     "TokenPanel": ("TokenPanel('abc', model=model)", "a 97 b 98 c 99"),
 }
 SETUP = """
+import os, tempfile
+os.environ["CHATLAB_HOME"] = tempfile.mkdtemp()  # the progress of a learner who has just begun
 from chatlab import Conversation, assistant, user
 from chatlab.panels import *
 from chatlab.testing import ScriptedModel

@@ -218,7 +218,7 @@ def test_a_crash_is_answered_to_that_request_only():
 
 
 def test_the_role_comes_before_the_prompt_is_read_and_comments_tell_how_far_it_is():
-    model = ScriptedModel("Hey", seconds_per_token=0.2)
+    model = ScriptedModel("Hey", seconds_per_token=0.5)
     long = {**BODY, "messages": [{"role": "user", "content": "x" * 4 * PREFILL_CHUNK}], "stream": True}
     with (
         serve(model) as server,
