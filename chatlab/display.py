@@ -113,6 +113,7 @@ STYLE = """
 .chatlab-panel .chatlab-words { font-size: 13px; }
 .chatlab-panel .chatlab .chatlab-words th, .chatlab-panel .chatlab .chatlab-words td { padding: 2px 8px 2px 0; }
 .chatlab-panel .chatlab .chatlab-words :last-child { padding-right: 0; }
+.chatlab .chatlab-counts .chatlab-words :is(td:first-child, th) { overflow-wrap: anywhere; }
 .chatlab-code textarea { font-family: var(--jp-code-font-family, monospace); font-size: 13px; }
 /* What was picked: a frame, since a colour alone tells nothing to who cannot see it. */
 .chatlab-picked { color: inherit; background: rgba(255, 200, 0, 0.25); outline: 2px solid; outline-offset: 1px;

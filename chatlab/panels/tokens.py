@@ -246,7 +246,8 @@ class TokenPanel(Panel):
             f"{size}{part}. {prices.prompt:g} {self._currency} per million tokens is an example: hosted models have "
             "prices of their own, and replies cost more. The model here costs nothing."
         )
-        return f'{table_html(header, rows)}<div class="chatlab-note">{escape(note)}</div>'
+        table = f'<div class="chatlab-counts">{table_html(header, rows)}</div>'
+        return f'{table}<div class="chatlab-note">{escape(note)}</div>'
 
 
 def _example_of(price: float) -> str:
