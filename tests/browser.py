@@ -167,6 +167,11 @@ def show_panel(page, lab, name, code):
     return panel
 
 
+def button(panel, name):
+    """Return the panel's button of just that name."""
+    return panel.get_by_role("button", name=name, exact=True)
+
+
 def set_theme(page, theme):
     """Switch JupyterLab to its "Light" or "Dark" theme."""
     page.click("text=Settings >> visible=true")

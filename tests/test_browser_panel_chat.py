@@ -7,6 +7,7 @@ import time
 import pytest
 from browser import (
     IDLE,
+    button,
     check_accessible,
     needs_chromium,
     open_lesson,
@@ -31,10 +32,6 @@ STORY = "Tell me a long story about the sea."
 
 def field(panel):
     return panel.locator(".chatlab-message-box textarea")
-
-
-def button(panel, name):
-    return panel.get_by_role("button", name=name, exact=True)
 
 
 def turns(panel, role="assistant"):

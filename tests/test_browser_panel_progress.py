@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from browser import check_accessible, needs_chromium, screenshot, set_theme, show_panel
+from browser import button, check_accessible, needs_chromium, screenshot, set_theme, show_panel
 
 pytestmark = needs_chromium
 
@@ -21,10 +21,6 @@ os.environ["CHATLAB_HOME"] = tempfile.mkdtemp()  # the cards of a learner who ha
 from chatlab.panels import RecallPanel
 RecallPanel("roles")
 """
-
-
-def button(panel, name):
-    return panel.get_by_role("button", name=name, exact=True)
 
 
 @pytest.mark.parametrize("theme", ["Dark", "Light"])

@@ -6,6 +6,7 @@ import json
 
 import pytest
 from browser import (
+    button,
     check_accessible,
     needs_chromium,
     open_notebook,
@@ -24,10 +25,6 @@ pytestmark = needs_chromium
 PANEL = 'import chatlab\nchatlab.quiz("roles")'
 ROLES = topic_of("roles")
 KEYS = {question.kind: question.key for question in ROLES.questions}
-
-
-def button(panel, name):
-    return panel.get_by_role("button", name=name, exact=True)
 
 
 def verdict(panel, words):

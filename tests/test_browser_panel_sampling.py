@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 import pytest
-from browser import check_accessible, needs_chromium, screenshot, set_theme, show_panel
+from browser import button, check_accessible, needs_chromium, screenshot, set_theme, show_panel
 
 pytestmark = needs_chromium
 
@@ -19,10 +19,6 @@ def panel(page, lab):
 
 def field(panel, name):
     return panel.get_by_role("spinbutton", name=name)
-
-
-def button(panel, name):
-    return panel.get_by_role("button", name=name, exact=True)
 
 
 def wait_for(panel, text):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 import pytest
-from browser import check_accessible, needs_chromium, screenshot, set_theme, show_panel
+from browser import button, check_accessible, needs_chromium, screenshot, set_theme, show_panel
 from playwright.sync_api import expect
 
 pytestmark = needs_chromium
@@ -16,10 +16,6 @@ CODE = "from chatlab.panels import StreamPanel\npanel = StreamPanel()\npanel"
 @pytest.fixture(scope="module")
 def panel(lab, page):
     return show_panel(page, lab, "stream", CODE)
-
-
-def button(panel, name):
-    return panel.get_by_role("button", name=name, exact=True)
 
 
 def status(panel):
