@@ -13,6 +13,8 @@ import importlib.util
 import sys
 from typing import TYPE_CHECKING, Any
 
+from chatlab.garbage import garbage_kept
+
 __version__ = "0.1.0"
 
 # public name -> the module that defines it
@@ -153,7 +155,8 @@ if TYPE_CHECKING:
 
 def __getattr__(name: str) -> object:
     if name in _HOME:
-        value = getattr(importlib.import_module(f"chatlab.{_HOME[name]}"), name)
+        with garbage_kept():
+            value = getattr(importlib.import_module(f"chatlab.{_HOME[name]}"), name)
     elif name.isidentifier() and importlib.util.find_spec(f"chatlab.{name}"):  # a module, as in `chatlab.messages??`
         value = importlib.import_module(f"chatlab.{name}")
     else:

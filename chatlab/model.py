@@ -17,6 +17,7 @@ import torch
 from chatlab.chat_model import ChatModel
 from chatlab.engines import Engine
 from chatlab.errors import LocalModelNeededError, ModelFilesError, ModelNotFoundError
+from chatlab.garbage import garbage_kept
 from chatlab.llama_model import LlamaModel
 from chatlab.weights.conversion import converted
 from chatlab.weights.download import DEFAULT_MODEL, fetch
@@ -43,7 +44,8 @@ def load(name: str | Path | None = None, *, device: str = "auto", chat_template:
         return _loaded[key]
     with _loading:
         if key not in _loaded:
-            _loaded[key] = _load(*key)
+            with garbage_kept():
+                _loaded[key] = _load(*key)
         return _loaded[key]
 
 

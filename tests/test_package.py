@@ -22,6 +22,7 @@ IMPORTABLE = [name for name in MODULES if not name.endswith("__main__")]  # impo
 
 # Each module may import only from those before it: the order in which one turn of a chat flows.
 LAYERS = [
+    "garbage",
     "errors",
     "checks",
     "files",
