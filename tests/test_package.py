@@ -20,6 +20,14 @@ PACKAGE = Path(chatlab.__file__).parent
 MODULES = sorted(info.name for info in pkgutil.walk_packages([str(PACKAGE)], "chatlab."))
 IMPORTABLE = [name for name in MODULES if not name.endswith("__main__")]  # importing that one runs the command line
 
+# A module for each topic of the course: they stand side by side.
+TOPICS = [
+    f"{folder}.{path.stem}"
+    for folder in ("evidence", "cases")
+    for path in sorted((PACKAGE / folder).glob("*.py"))
+    if path.stem not in ("__init__", "common")
+]
+
 # Each module may import only from those before it: the order in which one turn of a chat flows.
 LAYERS = [
     "garbage",
@@ -119,7 +127,6 @@ LAYERS = [
     "questions.question_schema",
     "questions.question_files",
     "questions.given",
-    "questions.evidence_roles",
     "questions.evidence",
     "questions.verdict",
     "progress",
@@ -127,6 +134,9 @@ LAYERS = [
     "review",
     "questions.quizzes",
     "questions",
+    "evidence.common",
+    *TOPICS,
+    "evidence",
     "panels.panel",
     "panels.saved",
     "panels.message_box",

@@ -88,7 +88,7 @@ def test_a_checked_wrong_answer_must_fail_for_its_own_reason(model):
 
 
 def test_evidence_that_is_missing_is_named():
-    with pytest.raises(EvidenceError, match=r"evidence_roles has no function 'nothing'"):
+    with pytest.raises(EvidenceError, match=r"evidence\.roles has no function 'nothing'"):
         evidence_of(replace(ROLES.questions[0], evidence="nothing"))
 
 

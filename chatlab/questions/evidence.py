@@ -1,7 +1,7 @@
 """Evidence: prove that the answers in a file of questions are right.
 
 In: a question or a fact. Out: nothing if the engine agrees with its author, else an `EvidenceError`. Knows nothing of
-what the questions are about: that is in `evidence_<topic>`.
+what the questions are about: that is in `chatlab.evidence.<topic>`.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class EvidenceError(ChatlabError):
 
 def evidence_of(item: Question | Fact) -> Callable[..., Any]:
     """Return the function that an item names; raises `EvidenceError` where there is none."""
-    name = f"chatlab.questions.evidence_{item.topic.replace('-', '_')}"
+    name = f"chatlab.evidence.{item.topic.replace('-', '_')}"
     try:
         function: Callable[..., Any] = getattr(importlib.import_module(name), item.evidence)
     except (ImportError, AttributeError) as error:

@@ -7,8 +7,6 @@ learner wrote, the name of the misconception in it, or None if it is right. Know
 from __future__ import annotations
 
 import ast
-import contextlib
-import io
 from collections.abc import Callable
 from itertools import permutations
 from typing import Any
@@ -16,7 +14,7 @@ from typing import Any
 from chatlab.chat_model import ChatModel
 from chatlab.completions import chat_completions
 from chatlab.conversation import Conversation
-from chatlab.errors import BadRequestError
+from chatlab.evidence.common import fault_of, the_one, what_the_code_prints
 from chatlab.linting import lint
 from chatlab.messages import assistant, system, user, validate
 from chatlab.questions.question import Fact, Question
@@ -39,21 +37,6 @@ __all__ = [
 ]
 
 
-def _fault(messages: Any) -> BadRequestError | None:
-    """Return the error that the engine answers to a list of messages, or None."""
-    try:
-        validate(messages)
-    except BadRequestError as error:
-        return error
-    return None
-
-
-def _the_one(question: Question, right: Callable[[str], bool]) -> str:
-    """Return the letter of the one choice whose text is right."""
-    [letter] = [choice.letter for choice in question.choices if right(choice.text)]
-    return letter
-
-
 def role_of_the_reply(question: Question, model: ChatModel) -> str:
     """Ask at several temperatures: the reply's role is always the same."""
     roles = {
@@ -62,12 +45,12 @@ def role_of_the_reply(question: Question, model: ChatModel) -> str:
         .message.role
         for heat in (0.0, 0.5, 1.5)
     }
-    return _the_one(question, lambda text: roles == {text})
+    return the_one(question, lambda text: roles == {text})
 
 
 def accepted_lists(question: Question, model: ChatModel) -> str | list[str]:
     """Give each list to the engine, and see which it accepts."""
-    taken = [choice.letter for choice in question.choices if _fault(ast.literal_eval(choice.text)) is None]
+    taken = [choice.letter for choice in question.choices if fault_of(ast.literal_eval(choice.text)) is None]
     if question.kind == "single":
         [letter] = taken
         return letter
@@ -83,18 +66,10 @@ def the_mend_that_helps(question: Question, model: ChatModel) -> str:
         "only one message": [broken, broken],
         "no role": [{"role": "user", **broken}],
     }
-    error = _fault([broken])
+    error = fault_of([broken])
     assert error is not None and error.param == "messages[0].role"
-    helps = [words for words, mended in mends.items() if _fault(mended) is None]
-    return _the_one(question, lambda text: any(words in text for words in helps))
-
-
-def what_the_code_prints(question: Question, model: ChatModel) -> str:
-    """Run the code of the question."""
-    printed = io.StringIO()
-    with contextlib.redirect_stdout(printed):
-        exec(compile(question.code, question.id, "exec"), {"__name__": "question"})
-    return printed.getvalue().strip()
+    helps = [words for words, mended in mends.items() if fault_of(mended) is None]
+    return the_one(question, lambda text: any(words in text for words in helps))
 
 
 def order_of_the_messages(question: Question, model: ChatModel) -> list[str]:
@@ -129,7 +104,7 @@ def messages_in_the_fourth_request(question: Question, model: ChatModel) -> int:
 def two_user_messages_in_a_row(question: Question, model: ChatModel) -> str:
     """Render such a list and look for both texts, and for what stands between."""
     messages = [system("Be brief."), user("First text."), user("Second text.")]
-    accepted = _fault(messages) is None
+    accepted = fault_of(messages) is None
     prompt = str(render(messages, model=model))
     between = prompt.partition("First text.")[2].partition("Second text.")[0]
     both = "First text." in prompt and "Second text." in prompt
@@ -139,12 +114,12 @@ def two_user_messages_in_a_row(question: Question, model: ChatModel) -> str:
         "only the last": accepted and "First text." not in prompt,
         "empty reply": accepted and "assistant" in between,
     }
-    return _the_one(question, lambda text: any(true and words in text for words, true in claims.items()))
+    return the_one(question, lambda text: any(true and words in text for words, true in claims.items()))
 
 
 def mended_list(messages: Any) -> str | None:
     """Let the engine accept the list, then see that the three texts are said by those who said them."""
-    error = _fault(messages)
+    error = fault_of(messages)
     if error is not None and error.code == "missing_required_parameter":
         return "role-is-a-key" if "not a key" in str(error) else "role-is-optional"
     if error is not None:
@@ -169,7 +144,7 @@ def last_question_is_found(function: Callable[[Any], Any]) -> str | None:
         ("there-is-always-a-user", [system("Be brief.")], None),
     ]
     for name, messages, wanted in cases:
-        assert _fault(messages) is None
+        assert fault_of(messages) is None
         try:
             found = function(messages)
         except (IndexError, ValueError, StopIteration):
@@ -182,7 +157,7 @@ def last_question_is_found(function: Callable[[Any], Any]) -> str | None:
 def keys_of_a_message(fact: Fact, model: ChatModel) -> str:
     """Take the keys out of the error's own advice, one at a time."""
     message = user("Hi")
-    assert all(_fault([{key: text for key, text in message.items() if key != left_out}]) for left_out in message)
+    assert all(fault_of([{key: text for key, text in message.items() if key != left_out}]) for left_out in message)
     return " and ".join(message)
 
 
@@ -193,4 +168,4 @@ def role_in_the_reply(fact: Fact, model: ChatModel) -> str:
 
 def error_without_a_role(fact: Fact, model: ChatModel) -> str:
     """Send such a message, and read the first sentence of the error."""
-    return str(_fault([{"content": "Hi"}])).partition(". ")[0]
+    return str(fault_of([{"content": "Hi"}])).partition(". ")[0]

@@ -1,0 +1,45 @@
+"""What the evidence of many topics needs: the error of a list, the choice that is right, what a code prints.
+
+In: a question, or a list of messages. Out: what the engine makes of it. Knows nothing of one topic.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+from collections.abc import Callable
+from typing import Any
+
+from chatlab.chat_model import ChatModel
+from chatlab.errors import BadRequestError
+from chatlab.messages import validate
+from chatlab.questions.question import Question
+
+__all__ = ["fault_of", "the_one", "what_the_code_prints"]
+
+
+def fault_of(messages: Any) -> BadRequestError | None:
+    """Return the error that the engine answers to a list of messages; None where it takes the list.
+
+    >>> fault_of([{"content": "Hi"}]).param
+    'messages[0].role'
+    """
+    try:
+        validate(messages)
+    except BadRequestError as error:
+        return error
+    return None
+
+
+def the_one(question: Question, right: Callable[[str], bool]) -> str:
+    """Return the letter of the one choice whose text is right; raises `ValueError` where it is not just one."""
+    [letter] = [choice.letter for choice in question.choices if right(choice.text)]
+    return letter
+
+
+def what_the_code_prints(question: Question, model: ChatModel) -> str:
+    """Run the code of the question, and return what it prints."""
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed):
+        exec(compile(question.code, question.id, "exec"), {"__name__": "question"})
+    return printed.getvalue().strip()
