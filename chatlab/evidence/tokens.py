@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import ast
 import re
+from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
 from chatlab.chat_model import ChatModel
-from chatlab.completions import chat_completions, open_stream
-from chatlab.errors import BadRequestError
-from chatlab.evidence.common import fault_of, the_one, what_the_code_prints
+from chatlab.completions import chat_completions
+from chatlab.evidence.common import fault_of, refusal_of, the_claimed, what_the_code_prints
 from chatlab.messages import assistant, system, user, validate
 from chatlab.model import resolve
 from chatlab.prices import Prices, cost
@@ -71,7 +71,7 @@ def form_of_a_text(question: Question, model: ChatModel) -> str:
         "words": len(ids) == len(text.split()),
         "numbers": all(type(each) is int for each in ids),
     }
-    return the_one(question, lambda choice: any(true and words in choice for words, true in claims.items()))
+    return the_claimed(question, claims)
 
 
 def single_tokens(question: Question, model: ChatModel) -> list[str]:
@@ -129,7 +129,7 @@ def where_the_tokens_come_from(question: Question, model: ChatModel) -> str:
         "the role of": count_tokens("user", model=model),
         "second reading": written * (str(prompt).count(text) - 1),
     }
-    return the_one(question, lambda choice: any(2 * n > rest and words in choice for words, n in parts.items()))
+    return the_claimed(question, {words: 2 * tokens > rest for words, tokens in parts.items()})
 
 
 def growth_by_a_message(question: Question, model: ChatModel) -> int:
@@ -156,7 +156,7 @@ def why_two_counts_differ(question: Question, model: ChatModel) -> str:
         "different vocabularies": all(whole) and own.ids != other.ids and own.encoding != other.encoding,
         "is a letter": len(own) == len(RUSSIAN),
     }
-    return the_one(question, lambda choice: any(true and words in choice for words, true in claims.items()))
+    return the_claimed(question, claims)
 
 
 def saved_tokens(messages: Any) -> str | None:
@@ -173,15 +173,6 @@ def saved_tokens(messages: Any) -> str | None:
     return "more-messages-more-tokens" if injected else "any-system-message-is-cheap"
 
 
-def _is_accepted(messages: list[dict[str, Any]], model: ChatModel, reply: int) -> bool:
-    """Tell whether the engine would start on a request; nothing is read yet."""
-    try:
-        open_stream(messages, model, max_completion_tokens=reply).close()
-    except BadRequestError:
-        return False
-    return True
-
-
 def _of_so_many_tokens(size: int, model: ChatModel) -> list[dict[str, Any]]:
     """Return messages whose prompt has just that many tokens."""
     least = count_tokens([system(""), user("a")], model=model)
@@ -194,12 +185,8 @@ def room_for_the_reply(question: Question, model: ChatModel) -> int:
     """Make a prompt of that size, and find the longest reply that the engine accepts."""
     assert model.context_length == _limit_in(question, "can hold N tokens")
     messages = _of_so_many_tokens(_limit_in(question, "prompt has N"), model)
-    shortest, too_long = 1, model.context_length + 1
-    assert _is_accepted(messages, model, shortest)
-    while too_long - shortest > 1:
-        middle = (shortest + too_long) // 2
-        shortest, too_long = (middle, too_long) if _is_accepted(messages, model, middle) else (shortest, middle)
-    return shortest
+    replies = range(1, model.context_length + 1)
+    return bisect_left(replies, True, key=lambda reply: refusal_of(messages, model, reply=reply) is not None)
 
 
 def cost_of_the_requests(question: Question, model: ChatModel) -> float:
@@ -228,7 +215,7 @@ def fitting_is_told(function: Callable[..., Any]) -> str | None:
         (tokens + 11, 10, "exactly-full-is-too-much"),
     ]
     for limit, reply, name in cases:
-        accepted = _is_accepted(long, resolve(None).with_context_length(limit), reply)
+        accepted = refusal_of(long, resolve(None).with_context_length(limit), reply=reply) is None
         if bool(function(list(long), limit, reply)) != accepted:
             return name
     return None
@@ -249,12 +236,9 @@ def who_wrote_the_rest(fact: Fact, model: ChatModel) -> str:
 
 def context_of_the_model(fact: Fact, model: ChatModel) -> str:
     """Send one token too many, and read the error."""
-    try:
-        open_stream([user("a" + " tea" * 9000)], model)
-    except BadRequestError as error:
-        [number] = re.findall(r"can hold (\d+) tokens", str(error))
-        return str(number)
-    return "any number"
+    error = refusal_of([user("a" + " tea" * 9000)], model)
+    [number] = re.findall(r"can hold (\d+) tokens", str(error))
+    return str(number)
 
 
 def tokens_of_a_year(fact: Fact, model: ChatModel) -> str:
