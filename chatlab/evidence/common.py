@@ -1,4 +1,4 @@
-"""What the evidence of many topics needs: the error of a list, the choice that is right, what a code prints.
+"""What the evidence of many topics needs: the error of a request, the choice that is right, what a code prints.
 
 In: a question, or a list of messages. Out: what the engine makes of it. Knows nothing of one topic.
 """
@@ -11,11 +11,12 @@ from collections.abc import Callable
 from typing import Any
 
 from chatlab.chat_model import ChatModel
+from chatlab.completions import open_stream
 from chatlab.errors import BadRequestError
 from chatlab.messages import validate
 from chatlab.questions.question import Question
 
-__all__ = ["fault_of", "the_one", "what_the_code_prints"]
+__all__ = ["fault_of", "refusal_of", "the_claimed", "the_one", "what_the_code_prints"]
 
 
 def fault_of(messages: Any) -> BadRequestError | None:
@@ -31,10 +32,29 @@ def fault_of(messages: Any) -> BadRequestError | None:
     return None
 
 
+def refusal_of(messages: Any, model: ChatModel, *, reply: int | None = None) -> BadRequestError | None:
+    """Return the error with which the engine refuses a request for so long a reply; None where it would start on it.
+
+    >>> from chatlab.testing import ScriptedModel
+    >>> refusal_of([{"role": "user", "content": "Hi"}], ScriptedModel("", context_length=60), reply=100).code
+    'context_length_exceeded'
+    """
+    try:
+        open_stream(messages, model, max_completion_tokens=reply).close()
+    except BadRequestError as error:
+        return error
+    return None
+
+
 def the_one(question: Question, right: Callable[[str], bool]) -> str:
     """Return the letter of the one choice whose text is right; raises `ValueError` where it is not just one."""
     [letter] = [choice.letter for choice in question.choices if right(choice.text)]
     return letter
+
+
+def the_claimed(question: Question, claims: dict[str, bool]) -> str:
+    """Return the letter of the one choice that holds the words of a true claim."""
+    return the_one(question, lambda text: any(true and words in text for words, true in claims.items()))
 
 
 def what_the_code_prints(question: Question, model: ChatModel) -> str:
