@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from chatlab.chat_model import ChatModel
@@ -15,7 +15,7 @@ from chatlab.errors import BadRequestError
 from chatlab.messages import validate
 from chatlab.questions.question import Question
 
-__all__ = ["fault_of", "the_one", "what_the_code_prints"]
+__all__ = ["fault_of", "the_claim", "the_one", "what_the_code_prints"]
 
 
 def fault_of(messages: Any) -> BadRequestError | None:
@@ -35,6 +35,11 @@ def the_one(question: Question, right: Callable[[str], bool]) -> str:
     """Return the letter of the one choice whose text is right; raises `ValueError` where it is not just one."""
     [letter] = [choice.letter for choice in question.choices if right(choice.text)]
     return letter
+
+
+def the_claim(question: Question, claims: Mapping[str, bool]) -> str:
+    """Return the letter of the one choice with the words of a claim that is true; raises as `the_one` does."""
+    return the_one(question, lambda text: any(true and words in text for words, true in claims.items()))
 
 
 def what_the_code_prints(question: Question, model: ChatModel) -> str:
