@@ -6,9 +6,7 @@ learner wrote, the name of the misconception in it, or None if it is right. Know
 
 from __future__ import annotations
 
-import json
 import re
-import time
 from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
@@ -18,7 +16,6 @@ from chatlab.completions import chat_completions
 from chatlab.evidence.common import fault_of, the_claim, what_the_code_prints
 from chatlab.evidence.exchange import REPLY, USAGE, events_in, exchange, read_by_official_client, text_in
 from chatlab.messages import user, validate
-from chatlab.panels.receipts import Receipt
 from chatlab.questions.question import Fact, Question
 from chatlab.streaming import ChatCompletionStream
 from chatlab.testing import ScriptedModel
@@ -109,16 +106,13 @@ def chunks_of_an_emoji(question: Question, model: ChatModel) -> int:
 
 
 def time_to_the_first_token(question: Question, model: ChatModel) -> float:
-    """Hand the chunks of the question to a receipt, each at its time."""
-    receipt = Receipt()
-    role, reason = (float(re.findall(rf"{name} (\d\.\d)", question.text)[0]) for name in ("Role", "finish_reason"))
-    arrivals: list[tuple[float, Any, str | None]] = [(role, {"role": "assistant", "content": ""}, None)]
-    arrivals += [(float(at), {"content": text}, None) for text, at in re.findall(r'"([^"]+)" (\d\.\d)', question.text)]
-    for at, delta, ended in sorted([*arrivals, (reason, {}, "stop")], key=lambda each: each[0]):
-        receipt.started = time.monotonic() - at
-        receipt.add("data: " + json.dumps({"choices": [{"delta": delta, "finish_reason": ended}]}))
-    assert receipt.seconds_to_text is not None
-    return round(receipt.seconds_to_text, 1)
+    """Find out of a real stream which chunk is the first that a token was made for, and look up when it arrived."""
+    arrivals = [float(seconds) for seconds in re.findall(r" (\d\.\d)", question.text)]
+    stream = chat_completions([user("Hello!")], ScriptedModel("ab"), stream=True)
+    assert isinstance(stream, ChatCompletionStream)
+    made = [stream.completion_tokens for _ in stream]
+    assert len(made) == len(arrivals)  # the role, two texts, the finish_reason
+    return arrivals[next(number for number, tokens in enumerate(made) if tokens)]
 
 
 def what_a_hidden_reply_does(question: Question, model: ChatModel) -> str:
