@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from chatlab.chat_model import ChatModel
@@ -16,7 +16,7 @@ from chatlab.errors import BadRequestError
 from chatlab.messages import validate
 from chatlab.questions.question import Question
 
-__all__ = ["fault_of", "refusal_of", "the_claimed", "the_one", "what_the_code_prints"]
+__all__ = ["fault_of", "refusal_of", "the_claim", "the_one", "what_the_code_prints"]
 
 
 def fault_of(messages: Any) -> BadRequestError | None:
@@ -52,8 +52,8 @@ def the_one(question: Question, right: Callable[[str], bool]) -> str:
     return letter
 
 
-def the_claimed(question: Question, claims: dict[str, bool]) -> str:
-    """Return the letter of the one choice that holds the words of a true claim."""
+def the_claim(question: Question, claims: Mapping[str, bool]) -> str:
+    """Return the letter of the one choice with the words of a claim that is true; raises as `the_one` does."""
     return the_one(question, lambda text: any(true and words in text for words, true in claims.items()))
 
 

@@ -17,7 +17,7 @@ from chatlab.completions import chat_completions
 from chatlab.context import STRATEGIES, Fitted, fit
 from chatlab.conversation import Conversation
 from chatlab.errors import BadRequestError
-from chatlab.evidence.common import fault_of, refusal_of, the_claimed, what_the_code_prints
+from chatlab.evidence.common import fault_of, refusal_of, the_claim, what_the_code_prints
 from chatlab.linting import lint
 from chatlab.messages import Message, assistant, system, user, validate
 from chatlab.questions.given import NotAnAnswer
@@ -79,7 +79,7 @@ def what_has_to_fit(question: Question, model: ChatModel) -> str:
         "newest message": refusal_of([*long, assistant("Yes."), user("Hi")], small) is None,
         "number of messages": refusal_of(long, small) is None,
     }
-    return the_claimed(question, claims)
+    return the_claim(question, claims)
 
 
 def what_an_overflow_does(question: Question, model: ChatModel) -> str:
@@ -96,7 +96,7 @@ def what_an_overflow_does(question: Question, model: ChatModel) -> str:
         "shorter reply": error is None,
         "status 400": error is not None and error.status_code == 400,
     }
-    return the_claimed(question, claims)
+    return the_claim(question, claims)
 
 
 def _tight(strategy: str, model: ChatModel) -> Fitted:
@@ -130,7 +130,7 @@ def the_name_after_dropping(question: Question, model: ChatModel) -> str:
         "looks the name up": NAME in prompt,
         "is not in the prompt": accepted and NAME not in prompt,
     }
-    return the_claimed(question, claims)
+    return the_claim(question, claims)
 
 
 def _chat_of(turns: int) -> list[Message]:
@@ -190,7 +190,7 @@ def what_a_full_window_does(question: Question, model: ChatModel) -> str:
         '"length"': (reason, length) == ("length", 4),
         "oldest turn goes": length > 4,
     }
-    return the_claimed(question, claims)
+    return the_claim(question, claims)
 
 
 def prompt_tokens_of_a_chat(question: Question, model: ChatModel) -> int:

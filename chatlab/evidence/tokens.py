@@ -15,7 +15,7 @@ from typing import Any
 
 from chatlab.chat_model import ChatModel
 from chatlab.completions import chat_completions
-from chatlab.evidence.common import fault_of, refusal_of, the_claimed, what_the_code_prints
+from chatlab.evidence.common import fault_of, refusal_of, the_claim, what_the_code_prints
 from chatlab.messages import assistant, system, user, validate
 from chatlab.model import resolve
 from chatlab.prices import Prices, cost
@@ -71,7 +71,7 @@ def form_of_a_text(question: Question, model: ChatModel) -> str:
         "words": len(ids) == len(text.split()),
         "numbers": all(type(each) is int for each in ids),
     }
-    return the_claimed(question, claims)
+    return the_claim(question, claims)
 
 
 def single_tokens(question: Question, model: ChatModel) -> list[str]:
@@ -129,7 +129,7 @@ def where_the_tokens_come_from(question: Question, model: ChatModel) -> str:
         "the role of": count_tokens("user", model=model),
         "second reading": written * (str(prompt).count(text) - 1),
     }
-    return the_claimed(question, {words: 2 * tokens > rest for words, tokens in parts.items()})
+    return the_claim(question, {words: 2 * tokens > rest for words, tokens in parts.items()})
 
 
 def growth_by_a_message(question: Question, model: ChatModel) -> int:
@@ -156,7 +156,7 @@ def why_two_counts_differ(question: Question, model: ChatModel) -> str:
         "different vocabularies": all(whole) and own.ids != other.ids and own.encoding != other.encoding,
         "is a letter": len(own) == len(RUSSIAN),
     }
-    return the_claimed(question, claims)
+    return the_claim(question, claims)
 
 
 def saved_tokens(messages: Any) -> str | None:
