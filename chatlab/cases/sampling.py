@@ -1,18 +1,17 @@
-"""Cases on the topic sampling: what a learner's function is tried on.
+"""Cases of the exercises on sampling.
 
-In: nothing. Out: for each exercise, its cases, each with arguments and a judge. Knows nothing of how answers are found.
+In: nothing. Out: the calls by which each exercise is checked. Knows nothing of learners.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from typing import Any
 
 import torch
 
 from chatlab.display import count_of
-from chatlab.exercises.case import Case, equals
+from chatlab.exercises.case import Case, Judge, equals
 from chatlab.messages import user
 from chatlab.sampling import apply_top_p
 from chatlab.testing import ScriptedModel
@@ -21,7 +20,7 @@ __all__ = ["most_common_reply", "nucleus"]
 
 
 def nucleus() -> list[Case]:
-    """Three tokens, a sure one, four in no order, and all of them: each held to the engine's own top_p."""
+    """Return three tokens, a sure one, four in no order, and all of them: each held to the engine's own top_p."""
     three = {"cat": 0.2, "dog": 0.7, "eel": 0.1}
     four = {"a": 0.15, "b": 0.05, "c": 0.5, "d": 0.3}
     return [
@@ -34,7 +33,7 @@ def nucleus() -> list[Case]:
 
 
 def most_common_reply() -> list[Case]:
-    """Replies that agree, replies that do not, and replies with white space at their ends."""
+    """Return replies that agree, replies that do not, and replies with white space at their ends."""
     return [
         _replies_case("Rome", "Paris", "Paris", shown="where the model says Rome, Paris, Paris"),
         _replies_case("Yes", "Yes", "Yes", "No", shown="where it says Yes, Yes, Yes, No"),
@@ -58,12 +57,12 @@ def _replies_case(*replies: str, shown: str = "", hidden: bool = False) -> Case:
     return Case(([user("Well?")], model, len(replies)), _asked_and_equal(model, wanted, len(replies)), shown, hidden)
 
 
-def _asked_and_equal(model: ScriptedModel, wanted: tuple[str, int], times: int) -> Callable[[Any], str | None]:
+def _asked_and_equal(model: ScriptedModel, wanted: tuple[str, int], times: int) -> Judge:
     def judge(result: Any) -> str | None:
         asked = len(model.prompts)
         if asked != times:
             return f"the model should be asked {count_of(times, 'time')}, but was asked {count_of(asked, 'time')}"
         found = tuple(result) if isinstance(result, list) else result
-        return None if found == wanted else f"should be {wanted!r}, but is {result!r}"
+        return None if found == wanted else f"it should be {wanted!r}, but is {result!r}"
 
     return judge
