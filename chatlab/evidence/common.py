@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from chatlab.chat_model import ChatModel
@@ -15,7 +15,7 @@ from chatlab.errors import BadRequestError
 from chatlab.messages import validate
 from chatlab.questions.question import Question
 
-__all__ = ["fault_of", "the_one", "what_the_code_prints"]
+__all__ = ["fault_of", "the_one", "the_true_claim", "what_the_code_prints"]
 
 
 def fault_of(messages: Any) -> BadRequestError | None:
@@ -35,6 +35,18 @@ def the_one(question: Question, right: Callable[[str], bool]) -> str:
     """Return the letter of the one choice whose text is right; raises `ValueError` where it is not just one."""
     [letter] = [choice.letter for choice in question.choices if right(choice.text)]
     return letter
+
+
+def the_true_claim(question: Question, claims: Mapping[str, bool]) -> str:
+    """Return the letter of the one choice that says what is true.
+
+    `claims` has words of each choice and whether they are so; a choice that holds none of the words raises
+    `ValueError`, since nothing is known of it.
+    """
+    unknown = [choice.letter for choice in question.choices if not any(words in choice.text for words in claims)]
+    if unknown:
+        raise ValueError(f"nothing is known of {', '.join(unknown)}")
+    return the_one(question, lambda text: any(true and words in text for words, true in claims.items()))
 
 
 def what_the_code_prints(question: Question, model: ChatModel) -> str:
