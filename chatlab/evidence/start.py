@@ -6,6 +6,7 @@ learner wrote, the name of the misconception in it, or None if it is right. Know
 
 from __future__ import annotations
 
+import importlib
 import re
 import socket
 import tempfile
@@ -19,7 +20,6 @@ from unittest import mock
 from typer.testing import CliRunner
 
 from chatlab.chat_model import ChatModel
-from chatlab.cli import app
 from chatlab.completions import chat_completions
 from chatlab.evidence.common import fault_of, the_one, the_true_claim, what_the_code_prints
 from chatlab.generation import generate
@@ -285,6 +285,7 @@ def command_that_shows(fact: Fact, model: ChatModel) -> str:
     """Answer one question, and run the command."""
     wrong, _ = _wrong_and_right()
     _, _, folder = _answered(wrong)
+    app = importlib.import_module("chatlab.cli").app  # by its name: the command line comes after all else
     with mock.patch.dict("os.environ", {"CHATLAB_HOME": folder.name}):
         said = {name: CliRunner().invoke(app, [name], input="q\n").output for name in ("progress", "review", "models")}
     folder.cleanup()
