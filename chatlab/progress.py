@@ -131,7 +131,7 @@ class Progress:
         """
         answers = self.answers
         latest = {each["question"]: bool(each["correct"]) for each in answers}
-        topics = [topic_of(name) for name in topic_names()]
+        topics = sorted(map(topic_of, topic_names()), key=lambda topic: topic.lesson)
         asked = [(topic, question) for topic in topics for question in topic.questions]
         met = Counter((each["topic"], each["misconception"]) for each in answers if each["misconception"])
         beliefs = {(topic.name, name): said for topic in topics for name, said in topic.misconceptions.items()}

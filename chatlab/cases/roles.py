@@ -11,7 +11,7 @@ from chatlab.errors import BadRequestError
 from chatlab.exercises.case import Case, Judge
 from chatlab.messages import assistant, system, user, validate
 
-__all__ = ["build_messages", "with_system"]
+__all__ = ["build_messages", "mend", "with_system"]
 
 
 def build_messages() -> list[Case]:
@@ -48,6 +48,23 @@ def with_system() -> list[Case]:
         Case((turns, "Be brief."), judge, "without a system message"),
         Case(([system("Old."), *turns], "Be brief."), judge, "with an old system message"),
         Case(([turns[0], system("Late."), *turns[1:], system("Last.")], "Be brief."), judge, hidden=True),
+    ]
+
+
+def mend() -> list[Case]:
+    """Return a message in each of the forms that people write, and in the right one."""
+
+    def case(written: Any, right: dict[str, Any], *, hidden: bool = False) -> Case:
+        judge = _wants([right])
+        return Case((written,), lambda found: judge([found]), "" if hidden else f"for {written!r}", hidden)
+
+    return [
+        case("Hello!", user("Hello!")),
+        case({"content": "Hello!"}, user("Hello!")),
+        case({"assistant": "Hi!"}, assistant("Hi!")),
+        case(assistant("Hi!"), assistant("Hi!")),
+        case({"system": "content"}, system("content"), hidden=True),
+        case("role", user("role"), hidden=True),
     ]
 
 

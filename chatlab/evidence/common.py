@@ -53,7 +53,14 @@ def the_one(question: Question, right: Callable[[str], bool]) -> str:
 
 
 def the_claim(question: Question, claims: Mapping[str, bool]) -> str:
-    """Return the letter of the one choice with the words of a claim that is true; raises as `the_one` does."""
+    """Return the letter of the one choice that says what is true.
+
+    `claims` has words of each choice and whether they are so; a choice that holds none of the words raises
+    `ValueError`, since nothing is known of it.
+    """
+    unknown = [choice.letter for choice in question.choices if not any(words in choice.text for words in claims)]
+    if unknown:
+        raise ValueError(f"nothing is known of {', '.join(unknown)}")
     return the_one(question, lambda text: any(true and words in text for words, true in claims.items()))
 
 

@@ -7,19 +7,22 @@ learner wrote, the name of the misconception in it, or None if it is right. Know
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Callable
+from functools import cache
 from itertools import permutations
 from typing import Any
 
 from chatlab.chat_model import ChatModel
 from chatlab.completions import chat_completions
 from chatlab.conversation import Conversation
-from chatlab.evidence.common import fault_of, the_one, what_the_code_prints
+from chatlab.evidence.common import fault_of, the_one, the_claim, what_the_code_prints
 from chatlab.linting import lint
 from chatlab.messages import assistant, system, user, validate
 from chatlab.questions.question import Fact, Question
 from chatlab.templating import render
 from chatlab.testing import ScriptedModel
+from chatlab.tokens import count_tokens
 
 __all__ = [
     "accepted_lists",
@@ -32,7 +35,7 @@ __all__ = [
     "role_in_the_reply",
     "role_of_the_reply",
     "the_mend_that_helps",
-    "two_user_messages_in_a_row",
+    "what_another_order_changes",
     "what_the_code_prints",
 ]
 
@@ -83,12 +86,19 @@ def order_of_the_messages(question: Question, model: ChatModel) -> list[str]:
         listed = [messages[letter] for letter in order]
         if lint(listed):
             continue
-        place = [message["role"] for message in listed].index("assistant")
-        reply = chat_completions(listed[:place], model, temperature=0, max_completion_tokens=20)
-        if "Paris" in (reply.choices[0].message.content or ""):
+        before = tuple((each["role"], each["content"]) for each in listed)
+        place = [role for role, _ in before].index("assistant")
+        if "Paris" in _reply_to(before[:place], model):
             right.append(list(order))
     [only] = right
     return only
+
+
+@cache
+def _reply_to(said: tuple[tuple[str, str], ...], model: ChatModel) -> str:
+    messages = [{"role": role, "content": text} for role, text in said]
+    reply = chat_completions(messages, model, temperature=0, max_completion_tokens=20)
+    return reply.choices[0].message.content or ""
 
 
 def messages_in_the_fourth_request(question: Question, model: ChatModel) -> int:
@@ -101,20 +111,23 @@ def messages_in_the_fourth_request(question: Question, model: ChatModel) -> int:
     return headers - 1  # the last header is where the reply begins
 
 
-def two_user_messages_in_a_row(question: Question, model: ChatModel) -> str:
-    """Render such a list and look for both texts, and for what stands between."""
-    messages = [system("Be brief."), user("First text."), user("Second text.")]
-    accepted = fault_of(messages) is None
-    prompt = str(render(messages, model=model))
-    between = prompt.partition("First text.")[2].partition("Second text.")[0]
-    both = "First text." in prompt and "Second text." in prompt
+def what_another_order_changes(question: Question, model: ChatModel) -> str:
+    """Render both orders, count, and ask; see as well whether the last instruction always has its way."""
+    helper, pirate = (system(text) for text in re.findall(r"\*(.+?)\*", question.text))
+    before, after = [helper, pirate, user("What is the ocean?")], [helper, user("What is the ocean?"), pirate]
+    replies = [chat_completions(each, model, temperature=0, max_completion_tokens=8) for each in (before, after)]
+    texts = [reply.choices[0].message.content for reply in replies]
+    tokens = [count_tokens(each, model=model) for each in (before, after)]
+    order = [pirate, user("Reply with the word WATER only.")]
+    obeyed = chat_completions(order, model, temperature=0, max_completion_tokens=8).choices[0].message.content
+    prompts = [str(render(each, model=model)) for each in (before, after)]
     claims = {
-        "refused": not accepted,
-        "reads both": accepted and both and "assistant" not in between,
-        "only the last": accepted and "First text." not in prompt,
-        "empty reply": accepted and "assistant" in between,
+        "same prompt": prompts[0] == prompts[1],
+        "equal length": tokens[0] == tokens[1] and texts[0] != texts[1],
+        "same reply": texts[0] == texts[1],
+        "is obeyed": (obeyed or "").strip(" .") == "WATER",
     }
-    return the_one(question, lambda text: any(true and words in text for words, true in claims.items()))
+    return the_claim(question, claims)
 
 
 def mended_list(messages: Any) -> str | None:
