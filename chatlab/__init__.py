@@ -37,6 +37,7 @@ _HOME = {
     "ReplyStoppedError": "errors",
     "SamplingParams": "sampling",
     "assistant": "messages",
+    "calibration": "confidence",
     "chat_completions": "completions",
     "connect": "remote",
     "cost": "prices",
@@ -45,6 +46,7 @@ _HOME = {
     "developer": "messages",
     "encode": "tokens",
     "encoding": "encodings",
+    "exercise": "exercises.exercises",
     "fit": "context",
     "generate": "generation",
     "inspect_forward": "forward",
@@ -54,6 +56,7 @@ _HOME = {
     "load": "model",
     "next_token": "prediction",
     "perplexity": "scoring",
+    "predict": "guesses",
     "quiz": "questions.quizzes",
     "render": "templating",
     "sample_replies": "samples",
@@ -85,6 +88,7 @@ __all__ = [
     "ReplyStoppedError",
     "SamplingParams",
     "assistant",
+    "calibration",
     "chat_completions",
     "connect",
     "cost",
@@ -93,6 +97,7 @@ __all__ = [
     "developer",
     "encode",
     "encoding",
+    "exercise",
     "fit",
     "generate",
     "inspect_forward",
@@ -102,6 +107,7 @@ __all__ = [
     "load",
     "next_token",
     "perplexity",
+    "predict",
     "quiz",
     "render",
     "sample_replies",
@@ -117,6 +123,7 @@ __all__ = [
 if TYPE_CHECKING:
     from chatlab.chat_model import ChatModel
     from chatlab.completions import chat_completions
+    from chatlab.confidence import calibration
     from chatlab.context import fit
     from chatlab.conversation import Conversation
     from chatlab.encodings import encoding
@@ -134,8 +141,10 @@ if TYPE_CHECKING:
         RateLimitError,
         ReplyStoppedError,
     )
+    from chatlab.exercises.exercises import exercise
     from chatlab.forward import inspect_forward
     from chatlab.generation import generate
+    from chatlab.guesses import predict
     from chatlab.kv_cache import kv_cache_size, kv_cache_table
     from chatlab.linting import lint
     from chatlab.messages import assistant, developer, system, user, validate

@@ -20,6 +20,7 @@ SHOWN = {
     "ComparePanel": ("ComparePanel(Conversation(model=model), names=('one', 'other'))", "other"),
     "ContextPanel": ("ContextPanel(model=model)", "My name is Ana."),
     "GlassBox": ("GlassBox('What is the capital of France?', model=model)", "What is the capital of France?"),
+    "GuessPanel": ("GuessPanel(chatlab.predict('How many messages?', ['one', 'two']))", "B, two"),
     "ProgressPanel": ("ProgressPanel()", "answer"),
     "QuizPanel": ("QuizPanel('roles')", "1 of 10"),
     "RecallPanel": ("RecallPanel('roles')", "Which two keys does every message have?"),
@@ -31,6 +32,7 @@ SHOWN = {
 SETUP = """
 import os, tempfile
 os.environ["CHATLAB_HOME"] = tempfile.mkdtemp()  # the progress of a learner who has just begun
+import chatlab
 from chatlab import Conversation, assistant, user
 from chatlab.panels import *
 from chatlab.testing import ScriptedModel

@@ -18,10 +18,11 @@ from hypothesis import strategies as st
 
 import chatlab
 from chatlab import course
+from chatlab.course_files import CourseFileError
 from chatlab.questions.evidence import CHECKED_KINDS, EvidenceError, evidence_of, prove
 from chatlab.questions.given import NotAnAnswer, letters_of, messages_of
 from chatlab.questions.question import KINDS, Question
-from chatlab.questions.question_files import QuestionFileError, read_topic, topic_names, topic_of
+from chatlab.questions.question_files import read_topic, topic_names, topic_of
 from chatlab.questions.question_schema import DIFFICULTIES
 from chatlab.questions.quizzes import Quiz
 from chatlab.questions.verdict import mark
@@ -118,7 +119,7 @@ def written():
 def told(tmp_path, written, name="roles"):
     path = tmp_path / f"{name}.yaml"
     path.write_text(written if isinstance(written, str) else yaml.safe_dump(written), encoding="utf-8")
-    with pytest.raises(QuestionFileError) as caught:
+    with pytest.raises(CourseFileError) as caught:
         read_topic(path)
     return str(caught.value)
 
@@ -211,7 +212,7 @@ def test_no_file_breaks_the_reader(data, tmp_path_factory):
     path.write_text(yaml.safe_dump(written), encoding="utf-8")
     try:
         read_topic(path)
-    except QuestionFileError as error:
+    except CourseFileError as error:
         assert str(error).startswith("roles.yaml, ")
 
 

@@ -7,6 +7,7 @@ from chatlab.panels.chat import ChatPanel
 from chatlab.panels.compare import ComparePanel
 from chatlab.panels.context import ContextPanel
 from chatlab.panels.glass_box import GlassBox
+from chatlab.panels.guess import GuessPanel
 from chatlab.panels.progress import ProgressPanel
 from chatlab.panels.quiz import QuizPanel
 from chatlab.panels.recall import RecallPanel
@@ -20,6 +21,7 @@ __all__ = [
     "ComparePanel",
     "ContextPanel",
     "GlassBox",
+    "GuessPanel",
     "ProgressPanel",
     "QuizPanel",
     "RecallPanel",

@@ -5,6 +5,7 @@ Knows nothing of models.
 """
 
 from chatlab.plots.budget import budget_bar
+from chatlab.plots.calibration import calibration_plot
 from chatlab.plots.figures import Plot, new_figure
 from chatlab.plots.forward import attention_map, hidden_norms_plot, kv_cache_plot, logit_lens_plot
 from chatlab.plots.reply import stream_timing, token_strip
@@ -14,6 +15,7 @@ __all__ = [
     "Plot",
     "attention_map",
     "budget_bar",
+    "calibration_plot",
     "diversity_bars",
     "hidden_norms_plot",
     "kv_cache_plot",

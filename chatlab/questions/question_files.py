@@ -1,6 +1,6 @@
 """Question files: read the questions of a topic, and tell an author what to mend.
 
-In: `exercises/questions/<topic>.yaml`. Out: its questions and facts, or a `QuestionFileError` that names the file, the
+In: `exercises/questions/<topic>.yaml`. Out: its questions and facts, or a `CourseFileError` that names the file, the
 question, the field, what is wrong there and what to write. Knows nothing of learners.
 """
 
@@ -11,23 +11,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import yaml
-from jsonschema import Draft202012Validator
-from jsonschema.exceptions import ValidationError
-
 from chatlab.checks import kind_of
-from chatlab.course import packaged_course
-from chatlab.errors import ChatlabError
+from chatlab.course_files import CourseFileError, course_folder, read_course_file
 from chatlab.questions.question import LETTERS, Choice, Fact, Question, Topic, Wrong
 from chatlab.questions.question_schema import FIELDS_OF_KIND, SCHEMA
 
-__all__ = ["QuestionFileError", "read_topic", "topic_names", "topic_of"]
+__all__ = ["read_topic", "topic_names", "topic_of"]
 
 COMMON = {"id", "kind", "difficulty", "concept", "text", "answer", "evidence", "hints"}
-
-
-class QuestionFileError(ChatlabError):
-    """A file of questions cannot be used; the text says where, why, and what to write."""
 
 
 def topic_names() -> list[str]:
@@ -36,7 +27,7 @@ def topic_names() -> list[str]:
     >>> "roles" in topic_names()
     True
     """
-    return sorted(path.stem for path in _folder().glob("*.yaml"))
+    return sorted(path.stem for path in course_folder("questions").glob("*.yaml"))
 
 
 def topic_of(name: str) -> Topic:
@@ -48,66 +39,20 @@ def topic_of(name: str) -> Topic:
     names = topic_names()
     if name not in names:
         raise ValueError(f"There are no questions on {name!r}. There are some on: {', '.join(names)}.")
-    return read_topic(_folder() / f"{name}.yaml")
+    return read_topic(course_folder("questions") / f"{name}.yaml")
 
 
 def read_topic(path: Path) -> Topic:
-    """Return the topic that a file holds; raises `QuestionFileError` with all that is wrong in it, a line for each."""
-    try:
-        written = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        place = f", line {mark.line + 1}" if mark else ""
-        problem = getattr(error, "problem", None) or "it cannot be read"
-        raise QuestionFileError(
-            f"{path.name}{place}: this is no YAML ({problem}). Put texts that hold a colon, a quote, [ or {{ in quotes."
-        ) from error
-    faults = [_told(error, written) for error in Draft202012Validator(SCHEMA).iter_errors(written)]
-    faults = faults or list(_faults(written, path.stem))
+    """Return the topic that a file holds; raises `CourseFileError` with all that is wrong in it, a line for each."""
+    written = read_course_file(path, SCHEMA)
+    faults = list(_faults(written, path.stem))
     if faults:
-        raise QuestionFileError("\n".join(f"{path.name}, {fault}" for fault in faults))
+        raise CourseFileError("\n".join(f"{path.name}, {fault}" for fault in faults))
     questions = tuple(_question(each, written["topic"]) for each in written["questions"])
     facts = tuple(Fact(topic=written["topic"], **each) for each in written.get("facts", []))
     return Topic(
         written["topic"], written["lesson"], written["title"], questions, facts, dict(written["misconceptions"])
     )
-
-
-def _folder() -> Path:
-    return packaged_course() / "exercises" / "questions"
-
-
-def _told(error: ValidationError, written: Any) -> str:
-    """Return what a schema found, in words: where, what is wrong, what to write."""
-    path, wanted = list(error.absolute_path), error.schema.get("description", "")
-    if error.validator == "required":
-        missing = next(name for name in error.validator_value if name not in error.instance)
-        path, wrong = [*path, missing], "is missing"
-        wanted = error.schema["properties"][missing]["description"]
-    elif error.validator == "additionalProperties":
-        unknown = next(name for name in error.instance if name not in error.schema["properties"])
-        path, wrong = [*path, unknown], "is no field here"
-        wanted = f"one of {', '.join(error.schema['properties'])}"
-    elif error.validator in ("minItems", "minLength"):
-        wrong = "is empty" if not error.instance else f"has only {len(error.instance)}"
-    elif error.validator == "maxItems":
-        wrong = f"has {len(error.instance)}"
-    else:
-        wrong = f"is {kind_of(error.instance)}"
-        wanted = wanted or "a name of small letters, digits and hyphens"
-    return f"{_place(path, written)} {wrong}. Write {wanted}."
-
-
-def _place(path: list[Any], written: Any) -> str:
-    """Return a path in words: the question by its id, then the field; the file's own field without a question."""
-    within = ""
-    if len(path) > 1 and path[0] in ("questions", "facts") and isinstance(path[1], int):
-        item, kind = written[path[0]][path[1]], path[0][:-1]
-        name = item.get("id") if isinstance(item, dict) else None
-        within = f"{kind} {name!r}, " if name else f"{kind} number {path[1] + 1}, "
-        path = path[2:]
-    field = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path).lstrip(".")
-    return f"{within}field {field!r}" if field else f"{within}it" if within else "the file"
 
 
 def _faults(written: dict[str, Any], stem: str) -> Iterator[str]:
