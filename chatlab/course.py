@@ -17,7 +17,8 @@ from chatlab.files import write_whole
 __all__ = ["Copied", "checkout", "copy_course", "packaged_course"]
 
 PARTS = ("notebooks", "exercises")
-QUESTIONS = "exercises/questions/"  # stay where they were installed: they hold the answers
+# These stay where they were installed: they hold the answers.
+KEPT_BACK = tuple(f"exercises/{name}" for name in ("questions/", "tasks/", "source/", "coverage/"))
 RECORD = ".chatlab-course.json"  # file -> SHA-256 of the version that was copied, so that a changed file shows
 
 
@@ -68,7 +69,7 @@ def copy_course(folder: Path, *, source: Path | None = None) -> Copied:
         if ".ipynb_checkpoints" in path.parts or "__pycache__" in path.parts:
             continue
         name = path.relative_to(source).as_posix()
-        if name.startswith(QUESTIONS):
+        if name.startswith(KEPT_BACK):
             continue
         target = folder / name
         newest = path.read_bytes()

@@ -1,9 +1,15 @@
-import pytest
+import json
+import re
 
-from chatlab.course_files import CourseFileError
+import nbformat
+import pytest
+from refresh_exercises import texts
+
+from chatlab.authoring import CourseFileError
 from chatlab.exercises.case import Case, equals
 from chatlab.exercises.exercise import Exercise, ExerciseError, judge_answer
 from chatlab.exercises.exercises import GIVEN, all_exercises, answer_in, cases_of, exercise
+from chatlab.exercises.notebooks import learners_copy, source_notebook
 from chatlab.exercises.task_files import read_exercises
 from chatlab.testing import ScriptedModel
 
@@ -78,8 +84,6 @@ def test_the_view_keeps_the_solution_to_itself(each):
     ],
 )
 def test_outcomes(answer, outcome):
-    import re
-
     assert re.match(outcome, repr(judge_answer(DOUBLE, CASES, answer)))
 
 
@@ -155,10 +159,34 @@ def test_an_unknown_exercise_is_told_which_there_are():
     ],
 )
 def test_an_author_is_told_what_to_mend(tmp_path, change, told):
-    from chatlab.course_files import course_folder
+    from chatlab.authoring import course_folder
 
     text = (course_folder("tasks") / "roles.yaml").read_text()
     assert change[0] in text
     (tmp_path / "roles.yaml").write_text(text.replace(*change))
     with pytest.raises(CourseFileError, match=told):
         read_exercises(tmp_path / "roles.yaml")
+
+
+# ---- the notebooks ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("path", "text"), texts().items(), ids=lambda each: getattr(each, "name", ""))
+def test_the_notebooks_are_those_that_the_exercises_make(path, text):
+    assert path.read_text(encoding="utf-8") == text, "run: python tests/refresh_exercises.py"
+    nbformat.validate(nbformat.reads(text, as_version=4))
+
+
+@every_exercise
+def test_a_learners_copy_holds_no_solution_and_no_hidden_test(each):
+    source = nbformat.writes(source_notebook(each.topic))
+    copy = nbformat.writes(learners_copy(source_notebook(each.topic)))
+    body = json.dumps(each.solution.rstrip()).strip('"').rpartition("\\n")[2]
+    assert body in source and "hidden=True" in source
+    assert "SOLUTION" not in copy and "hidden=True" not in copy
+
+
+@every_exercise
+def test_the_points_of_the_tests_are_those_of_the_exercise(each):
+    cells = [cell for cell in source_notebook(each.topic).cells if cell.id.startswith(f"{each.id}-")]
+    assert sum(cell.metadata.get("nbgrader", {}).get("points", 0) for cell in cells) == each.points

@@ -19,6 +19,8 @@ from urllib.parse import unquote
 import nbformat
 import pytest
 
+from chatlab.questions.question_files import topic_of
+
 ROOT = Path(__file__).resolve().parent.parent
 LESSONS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 EXERCISES = sorted((ROOT / "exercises").glob("*.ipynb"))
@@ -37,6 +39,7 @@ MODES = [
     "🔁 Recall",
 ]
 MAX_BYTES = 300_000
+OLD_FORM = ("00", "01", "02")  # lessons whose quizzes and exercises are still written out in the notebook
 FEWEST_QUESTIONS = 3
 # A path that only one machine has: under a home folder, a temporary or a working folder, or on a Windows drive.
 MACHINE_PATH = re.compile(r"(?<![\w.~/])/(?:home|Users|root|tmp|work|var|mnt|private|opt|usr|etc)/\w|\b[A-Z]:\\{1,2}\w")
@@ -122,7 +125,6 @@ def test_checked_cells_have_an_output_to_compare_with(path: Path) -> None:
     for cell in checked:
         assert cell.outputs, f"{cell.id}: nbval passes a checked cell without outputs, whatever it prints"
         assert GENERATED not in tags(cell), cell.id
-        assert not [output for output in cell.outputs if "text/html" in output.get("data", {})], cell.id
 
 
 @every_lesson
@@ -193,14 +195,43 @@ def test_relative_links_lead_to_a_file(path: Path) -> None:
 
 @every_lesson
 def test_lessons_are_linked_in_a_row(path: Path) -> None:
-    position = LESSONS.index(path)
     source = "\n".join(cell.source for cell in read(path).cells)
-    for neighbour in (*LESSONS[max(0, position - 1) : position], *LESSONS[position + 1 : position + 2]):
-        assert f"]({neighbour.name})" in source
+    for neighbour in LESSONS:
+        if abs(int(neighbour.name[:2]) - int(path.name[:2])) == 1:
+            assert f"]({neighbour.name})" in source
+
+
+def asks(path: Path, call: str) -> list[Any]:
+    """Return the code cells of a lesson that make a call."""
+    return [cell for cell in code_cells(read(path)) if re.search(rf"^(\w+ = )?{call}", cell.source, re.MULTILINE)]
+
+
+@every_lesson
+def test_a_lesson_asks_for_a_prediction_and_compares_it(path: Path) -> None:
+    if path.name[:2] in OLD_FORM:
+        return
+    assert asks(path, r"chatlab\.predict\(")
+    reveals = asks(path, r"\w+\.reveal\(")
+    assert reveals and all(CHECKED in tags(cell) for cell in reveals)
+
+
+@every_lesson
+def test_a_lesson_has_a_quiz_an_exercise_and_cards(path: Path) -> None:
+    if path.name[:2] in OLD_FORM:
+        return
+    [quiz] = asks(path, r"chatlab\.quiz\(")
+    topic = topic_of(re.search(r'quiz\("([\w-]+)"\)', quiz.source)[1])  # type: ignore[index]
+    assert topic.lesson == path.name[:2] and CHECKED in tags(quiz)
+    checks = asks(path, r"chatlab\.exercise\(")
+    assert checks and all(CHECKED in tags(cell) for cell in checks)
+    assert any(f'exercise("{topic.name}-1").check()' in cell.source for cell in checks)
+    assert any(f'RecallPanel("{topic.name}")' in cell.source for cell in code_cells(read(path)))
 
 
 @every_lesson
 def test_each_question_has_explained_answers_and_evidence(path: Path) -> None:
+    if path.name[:2] not in OLD_FORM:
+        return
     cells = read(path).cells
     questions = [number for number, cell in enumerate(cells) if cell.source.startswith("### Question")]
     assert len(questions) >= FEWEST_QUESTIONS
@@ -222,6 +253,8 @@ def test_each_question_has_explained_answers_and_evidence(path: Path) -> None:
 
 @every_lesson
 def test_recall_has_enough_cards(path: Path) -> None:
+    if path.name[:2] not in OLD_FORM:
+        return
     [recall] = [cell.source for cell in read(path).cells if cell.source.startswith(f"## {MODES[-1]}")]
     assert recall.count("<details>") == recall.count("</details>") >= 4
 
@@ -346,7 +379,7 @@ def test_every_exercise_is_tried() -> None:
         (f"{path.parent.name}/{path.stem}", cell.id.removesuffix("-check"))
         for path in (*LESSONS, *EXERCISES)
         for cell in read(path).cells
-        if cell.id.endswith("-check")
+        if cell.id.endswith("-check") and (path in EXERCISES or path.name[:2] in OLD_FORM)
     }
     assert found == set(WRONG)
 

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 import chatlab
 from chatlab import course
-from chatlab.course_files import CourseFileError
+from chatlab.authoring import CourseFileError
 from chatlab.questions.evidence import CHECKED_KINDS, EvidenceError, evidence_of, prove
 from chatlab.questions.given import NotAnAnswer, letters_of, messages_of
 from chatlab.questions.question import KINDS, Question

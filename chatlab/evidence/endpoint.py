@@ -19,7 +19,7 @@ from chatlab.chat_model import ChatModel
 from chatlab.completions import chat_completions
 from chatlab.conversation import Conversation
 from chatlab.errors import ChatlabError
-from chatlab.evidence.common import fault_of, the_one, the_claim, what_the_code_prints
+from chatlab.evidence.common import fault_of, the_claim, the_one, what_the_code_prints
 from chatlab.messages import assistant, system, user
 from chatlab.prediction import next_token
 from chatlab.questions.question import Fact, Question

@@ -16,7 +16,7 @@ from typing import Any
 from chatlab.chat_model import ChatModel
 from chatlab.completions import chat_completions
 from chatlab.conversation import Conversation
-from chatlab.evidence.common import fault_of, the_one, the_claim, what_the_code_prints
+from chatlab.evidence.common import fault_of, the_claim, the_one, what_the_code_prints
 from chatlab.linting import lint
 from chatlab.messages import assistant, system, user, validate
 from chatlab.questions.question import Fact, Question

@@ -21,7 +21,7 @@ from typer.testing import CliRunner
 
 from chatlab.chat_model import ChatModel
 from chatlab.completions import chat_completions
-from chatlab.evidence.common import fault_of, the_one, the_claim, what_the_code_prints
+from chatlab.evidence.common import fault_of, the_claim, the_one, what_the_code_prints
 from chatlab.generation import generate
 from chatlab.linting import lint
 from chatlab.messages import system, user

@@ -117,11 +117,13 @@ def time_to_the_first_token(question: Question, model: ChatModel) -> float:
 
 def what_a_hidden_reply_does(question: Question, model: ChatModel) -> str:
     """Read on without showing anything, then close another stream early, and count what each has made."""
-    made = {}
+    made, answered = {}, []
     for closing in (False, True):
         stream = chat_completions([user("Hello!")], ScriptedModel(REPLY), stream=True)
         assert isinstance(stream, ChatCompletionStream)
         shown = next(chunk.choices[0].delta.content for chunk in stream if chunk.choices[0].delta.content)
+        other = chat_completions([user("Hi")], ScriptedModel("Yes."))
+        answered.append(other.choices[0].message.content == "Yes.")
         if closing:
             stream.close()
         for _ in stream:
@@ -131,6 +133,7 @@ def what_a_hidden_reply_does(question: Question, model: ChatModel) -> str:
         "model stops": made[False] < len(REPLY.encode()),
         "to the end": made[False] > len(REPLY.encode()) and made[True] <= 2,
         "is lost": not shown,
+        "cannot answer": not all(answered),
     }
     return the_claim(question, claims)
 

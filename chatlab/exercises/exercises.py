@@ -9,7 +9,7 @@ import importlib
 from collections.abc import Sequence
 from typing import Any
 
-from chatlab.course_files import course_folder
+from chatlab.authoring import course_folder
 from chatlab.display import escape, view
 from chatlab.exercises.case import Case
 from chatlab.exercises.exercise import Exercise, ExerciseError, Outcome, judge_answer

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from chatlab.course_files import CourseFileError, course_folder, read_course_file, text_field
+from chatlab.authoring import CourseFileError, course_folder, read_course_file, text_field
 from chatlab.exercises.exercise import Exercise, WrongAnswer
 
 __all__ = ["read_exercises", "task_topics"]

@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from chatlab.authoring import CourseFileError, course_folder, read_course_file
 from chatlab.checks import kind_of
-from chatlab.course_files import CourseFileError, course_folder, read_course_file
 from chatlab.questions.question import LETTERS, Choice, Fact, Question, Topic, Wrong
 from chatlab.questions.question_schema import FIELDS_OF_KIND, SCHEMA
 

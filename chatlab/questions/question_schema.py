@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from chatlab.course_files import text_field
+from chatlab.authoring import text_field
 from chatlab.questions.question import KINDS, LETTERS
 
 __all__ = ["DIFFICULTIES", "FIELDS_OF_KIND", "SCHEMA"]
