@@ -27,7 +27,7 @@ from chatlab.steps import Step, token_name
 from chatlab.stop_strings import StopStrings
 from chatlab.tokens import Detokenizer, decode, encode
 
-__all__ = ["check_bias", "generate", "make_steps", "read_prompt"]
+__all__ = ["check_bias", "generate", "likeliest", "make_steps", "read_prompt"]
 
 
 def generate(
@@ -157,7 +157,7 @@ def make_steps(
                 constraint.accept(token_id)
             log_probabilities = logits.log_softmax(dim=-1)  # [vocab_size], the model's own
             probabilities = log_probabilities.exp()
-            alternatives = _likeliest(probabilities, top_logprobs)
+            alternatives = likeliest(probabilities, top_logprobs)
             ended = token_id in model.end_token_ids
             piece = detokenizer.flush() if ended else detokenizer.decode(token_id)
             if number == limit and not ended:
@@ -193,8 +193,12 @@ def make_steps(
             remember(model, read, reply_ids, past_key_values)
 
 
-def _likeliest(probabilities: Tensor, number: int) -> dict[int, float]:
-    """Return the likeliest token ids with their probabilities, likeliest first."""
+def likeliest(probabilities: Tensor, number: int) -> dict[int, float]:
+    """Return so many token ids with their probabilities [vocab_size], likeliest first.
+
+    >>> likeliest(torch.tensor([0.25, 0.5, 0.25]), 1)
+    {1: 0.5}
+    """
     if number == 0:
         return {}
     top = torch.topk(probabilities, number)

@@ -1,7 +1,7 @@
 """Records: a small file of a learner's own, which several notebooks may change at once.
 
-In: a name and changes. Out: a JSON file in chatlab's folder, with a format number; one that cannot be read is set
-aside, never lost. Knows nothing of what is in it.
+In: a name and changes. Out: a JSON file in the user's data folder, with a format number; one that cannot be read is
+set aside, never lost. Knows nothing of what is in it.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import platformdirs
 from filelock import FileLock
 
 from chatlab.files import write_whole
-from chatlab.weights.home import home
 
 __all__ = ["FORMAT", "Record", "records_folder"]
 
@@ -27,15 +27,20 @@ SECONDS_TO_WAIT = 10.0  # for another notebook that is writing
 
 
 def records_folder() -> Path:
-    """Return where a learner's records are: chatlab's own folder, as `CHATLAB_HOME` chooses it.
+    """Return where a learner's records and saved chats are: the user's data folder, or where the environment says.
 
-    Where pytest runs lessons or tests, nobody learns: then it is a folder of this process alone, unless chatlab's own
-    folder is a temporary one already.
+    `CHATLAB_RECORDS` is a folder, or "off": then nothing outlives this process. Without it they are in `CHATLAB_HOME`,
+    if that is set. The folder may not exist yet.
+
+    >>> from unittest import mock
+    >>> with mock.patch.dict(os.environ, CHATLAB_RECORDS="/tmp/records"):
+    ...     records_folder().as_posix()
+    '/tmp/records'
     """
-    temporary = Path(tempfile.gettempdir()).resolve()
-    if "PYTEST_VERSION" in os.environ and not home().resolve().is_relative_to(temporary):
+    chosen = os.environ.get("CHATLAB_RECORDS") or os.environ.get("CHATLAB_HOME")
+    if chosen == "off":
         return _folder_of_this_process()
-    return home()
+    return Path(chosen).expanduser() if chosen else platformdirs.user_data_path("chatlab-classroom")
 
 
 @cache

@@ -1,28 +1,75 @@
 """Scoring: how probable a model finds a text that it did not write.
 
-In: a text, and the prompt before it. Out: its perplexity, from the logits after each of its tokens. Nothing is drawn.
-Knows nothing of sampling.
+In: a text, and the prompt before it. Out: its perplexity, or a score for each of its tokens, from the logits before it.
+Nothing is drawn. Knows nothing of settings.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from chatlab.chat_model import ChatModel
-from chatlab.checks import kind_of
+from chatlab.checks import check_integer, kind_of
 from chatlab.display import count_of
-from chatlab.errors import BadRequestError
-from chatlab.generation import read_prompt
+from chatlab.errors import BadRequestError, ReplyStoppedError
+from chatlab.generation import likeliest, read_prompt
 from chatlab.messages import Message
 from chatlab.model import resolve
 from chatlab.reading import PREFILL_CHUNK, check_room
+from chatlab.sampling import entropy
 from chatlab.tokens import encode
 
-__all__ = ["perplexity"]
+__all__ = ["Score", "perplexity", "score_tokens"]
+
+
+@dataclass(frozen=True)
+class Score:
+    """What a model expected where a token stands, from all that stands before it.
+
+    `probability` is that of the token itself (0–1), `alternatives` the likeliest tokens (id → probability), `entropy`
+    how open the choice was, in bits.
+    """
+
+    token_id: int
+    probability: float
+    alternatives: Mapping[int, float]
+    entropy: float
+
+
+def score_tokens(
+    prompt: str | Sequence[Message],
+    *,
+    top_logprobs: int = 8,
+    interrupted: Callable[[], bool] = lambda: False,
+    model: ChatModel | str | Path | None = None,
+) -> list[Score]:
+    """Return how probable the model finds each token of a prompt (or messages) but the first, which nothing precedes.
+
+    `interrupted` is asked between two pieces of a long prompt. Raises `BadRequestError` for a value out of range,
+    `ContextLengthError` for a prompt that does not fit, `ReplyStoppedError` when interrupted.
+
+    >>> from chatlab.testing import ScriptedModel
+    >>> [score.alternatives for score in score_tokens("Hi!", top_logprobs=1, model=ScriptedModel(""))]
+    [{257: 1.0}, {257: 1.0}]
+    """
+    model = resolve(model)
+    check_integer("top_logprobs", top_logprobs, minimum=0, maximum=model.vocab_size)
+    scores = []
+    for logits, expected in _read(model, read_prompt(prompt, model=model)):
+        if interrupted():
+            raise ReplyStoppedError("The prompt was not read to its end: it was stopped.")
+        log_probabilities = logits.log_softmax(dim=-1)  # [tokens, vocab_size]
+        for token_id, logs in zip(expected, log_probabilities, strict=True):
+            probabilities = logs.exp()  # [vocab_size]
+            alternatives = likeliest(probabilities, top_logprobs)
+            scores.append(Score(token_id, float(probabilities[token_id]), alternatives, entropy(probabilities, logs)))
+    return scores
 
 
 def perplexity(
@@ -54,11 +101,18 @@ def perplexity(
             param="text",
         )
     check_room(model, len(input_ids), 0)
-    surprise, past_key_values = 0.0, None
+    surprise, place = 0.0, 1  # the place of the first token that the next piece expects
+    for logits, expected in _read(model, input_ids):
+        losses = torch.nn.functional.cross_entropy(logits, torch.tensor(expected), reduction="none")  # [tokens]
+        surprise += float(losses[max(first - place, 0) :].double().sum())
+        place += len(expected)
+    return math.exp(surprise / counted)
+
+
+def _read(model: ChatModel, input_ids: list[int]) -> Iterator[tuple[Tensor, list[int]]]:
+    """Let the model read; yield piece by piece the logits [tokens, vocab_size] and the ids that come after them."""
+    past_key_values = None
     for start in range(0, len(input_ids) - 1, PREFILL_CHUNK):
         chunk = input_ids[start : min(start + PREFILL_CHUNK, len(input_ids) - 1)]
         logits, past_key_values = model.logits(chunk, past_key_values)  # [len(chunk), vocab_size]
-        expected = torch.tensor(input_ids[start + 1 : start + 1 + len(chunk)])
-        losses = torch.nn.functional.cross_entropy(logits, expected, reduction="none")  # [len(chunk)]
-        surprise += float(losses[max(first - 1 - start, 0) :].double().sum())
-    return math.exp(surprise / counted)
+        yield logits, input_ids[start + 1 : start + 1 + len(chunk)]

@@ -6,7 +6,7 @@ send, the response they add up to; another one with a token exchanged. Knows not
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
@@ -21,6 +21,7 @@ from chatlab.messages import Message
 from chatlab.model import resolve
 from chatlab.reading import drive, prefill_chunks
 from chatlab.requests import check_request
+from chatlab.scoring import Score, score_tokens
 from chatlab.steps import Step
 from chatlab.streaming import join_chunks
 from chatlab.templating import Prompt, render
@@ -34,7 +35,9 @@ class Turn:
     """One turn: messages → prompt → tokens → steps → chunks → response, each of which can be looked at.
 
     `forward` makes one token, `back` takes it away again, `exchange` puts another one in its place. `steps` are those
-    of the reply as it stands. Raises what `chat_completions` does for messages and settings that are wrong.
+    of the reply as it stands. `prompt_scores` are how probable the model finds each token of the prompt (None for the
+    first, which nothing precedes), once `score_prompt` has found out. Raises what `chat_completions` does for messages
+    and settings that are wrong.
 
     >>> from chatlab.testing import ScriptedModel
     >>> turn = Turn([{"role": "user", "content": "Hi"}], seed=1, model=ScriptedModel("Hey"))
@@ -66,6 +69,7 @@ class Turn:
         )
         self.prompt: Prompt = render(self.request.messages, model=self.model)
         self.prompt_tokens: TokenTable = tokenize(self.prompt, model=self.model)
+        self.prompt_scores: tuple[Score | None, ...] | None = None
         self._input_ids = read_prompt(self.prompt, model=self.model)
         self._top_logprobs = check_integer("top_logprobs", top_logprobs, minimum=1, maximum=self.model.vocab_size)
         self._maker = ChunkMaker(self.request, self.model)
@@ -155,6 +159,17 @@ class Turn:
             self._made.append(step)
         self._length += 1
         return self._made[self._length - 1]
+
+    def score_prompt(self, *, interrupted: Callable[[], bool] = lambda: False) -> None:
+        """Find out how probable the model finds each token of the prompt, unless that is known already.
+
+        `interrupted` is asked between two pieces of a long prompt. Raises `ReplyStoppedError` when interrupted.
+        """
+        if self.prompt_scores is None:
+            scores = score_tokens(
+                self.prompt, top_logprobs=self._top_logprobs, interrupted=interrupted, model=self.model
+            )
+            self.prompt_scores = (None, *scores)
 
     def back(self) -> None:
         """Take the last token away; at the beginning there is none."""

@@ -39,6 +39,11 @@ needs_chromium = [
 ]
 
 
+def folders_of_its_own(folder):
+    """Return the environment of a Jupyter that opens no tab, chat or record of an earlier session, and leaves none."""
+    return {"JUPYTER_CONFIG_DIR": str(folder / "jupyter"), "CHATLAB_RECORDS": str(folder / "records")}
+
+
 @pytest.fixture(scope="module")
 def lab(model, tmp_path_factory):
     """The address and the folder of a lab that `chatlab lab` opened on a learner's own copy of the lessons."""
@@ -53,8 +58,7 @@ def lab(model, tmp_path_factory):
             stderr=subprocess.STDOUT,
             text=True,
             cwd=folder.parent,
-            # A configuration folder of its own, so that no tabs of an earlier session are opened again.
-            env={**os.environ, "PYTHONUNBUFFERED": "1", "JUPYTER_CONFIG_DIR": str(folder.parent / "jupyter")},
+            env={**os.environ, "PYTHONUNBUFFERED": "1", **folders_of_its_own(folder.parent)},
         )
         printed = ""
         while not (address := re.search(r"http://\S+token=\S+", printed)):
@@ -126,7 +130,7 @@ def other_app(app, notebook):
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         cwd=notebook.parent,
-        env={**os.environ, "JUPYTER_CONFIG_DIR": str(notebook.parent / "jupyter")},
+        env={**os.environ, **folders_of_its_own(notebook.parent)},
     )
     try:
         deadline = time.monotonic() + 60

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import Callable
 
@@ -27,6 +28,9 @@ from chatlab.transformers_model import TransformersModel
 
 # A shell that starts the tests in the background makes them ignore Ctrl-C, and so every process they start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# Nobody learns here: what tests and nbval's kernels answer in a quiz is not to stand among a learner's own answers.
+os.environ["CHATLAB_RECORDS"] = "off"
 
 TINY_VOCABULARY = 258  # the bytes and two control tokens of chatlab.testing.byte_tokenizer
 

@@ -61,6 +61,11 @@ def test_a_reply_token_by_token_by_mouse(page, box):
     expect(facts(box)).to_contain_text("it comes from the text of messages[0] (user)")
     row(box, "Prompt tokens").filter(has_text="helpful").click()
     expect(facts(box)).to_contain_text("the chat template adds it: no message holds it")
+    expect(facts(box)).to_contain_text("It was given, not chosen. Probability")
+    row(box, "Prompt tokens").filter(has_text="France").click()
+    expect(facts(box).locator("tr", has_text="in the prompt")).to_contain_text("␣France")
+    assert facts(box).locator("tbody tr").count() >= 8, "what else the model expected there"
+    screenshot(box, "panel-glass-box-prompt-token")
 
 
 def test_the_picked_token_is_marked_in_each_room(page, box):

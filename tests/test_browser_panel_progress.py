@@ -17,7 +17,7 @@ ProgressPanel()
 """
 RECALL = """
 import os, tempfile
-os.environ["CHATLAB_HOME"] = tempfile.mkdtemp()  # the cards of a learner who has just begun
+os.environ["CHATLAB_RECORDS"] = tempfile.mkdtemp()  # the cards of a learner who has just begun
 from chatlab.panels import RecallPanel
 RecallPanel("roles")
 """

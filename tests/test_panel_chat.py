@@ -24,8 +24,8 @@ PAYLOADS = [
 
 
 @pytest.fixture(autouse=True)
-def home(tmp_path, monkeypatch):
-    monkeypatch.setenv("CHATLAB_HOME", str(tmp_path / "home"))
+def records(tmp_path, monkeypatch):
+    monkeypatch.setenv("CHATLAB_RECORDS", str(tmp_path / "records"))
     monkeypatch.chdir(tmp_path)
 
 
@@ -345,7 +345,7 @@ def test_a_disk_that_refuses_does_not_end_the_chat(tmp_path):
 
 def test_outside_a_notebook_nothing_is_saved(tmp_path):
     chat_with("Hello!", questions=["Hi"])
-    assert not (tmp_path / "home").exists()
+    assert not (tmp_path / "records").exists()
 
 
 def test_each_panel_of_a_cell_has_a_file_of_its_own_and_keeps_it(monkeypatch):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 import time
 
@@ -16,6 +17,8 @@ from chatlab.errors import BadRequestError, LocalModelNeededError
 from chatlab.panels import GlassBox
 from chatlab.panels.rooms import ROOMS, origin
 from chatlab.panels.token_row import TokenRow
+from chatlab.scoring import score_tokens
+from chatlab.steps import percent, probability_cell, token_name
 from chatlab.streaming import join_chunks
 from chatlab.testing import ScriptedModel
 from chatlab.turn import Turn
@@ -128,11 +131,46 @@ def test_picking_tells_where_a_token_came_from():
     box.prompt_row.value = found.index("it comes from the text of messages[1] (user)")
     assert box.reply_row.value is None and "it comes from the text of messages[1]" in box.facts.value
     assert "was given, not chosen" in box.facts.value
-    box.exchange_button.click()
+    finished(box).exchange_button.click()
     assert "Pick a token of the reply first" in box.status.value
     box.finish()
     finished(box).reply_row.value = before + 1
     assert box.prompt_row.value is None and "reply token 1, “e”" in box.facts.value
+
+
+def test_a_token_of_the_prompt_shows_what_the_model_expected(model):
+    box = GlassBox("What is the capital of France?", model=model)
+    assert "Pick a token of the prompt" in box.facts.value and box.turn.prompt_scores is None
+    scores = score_tokens(box.turn.prompt, model=model)
+    place = len(box.turn.prompt_tokens) - 6
+    box.prompt_row.value = place
+    for position in (place, place - 1):  # the second one is known at once
+        box.pick(position)
+        score = scores[position - 1]
+        shown = finished(box).facts.value
+        chance = f"Probability {percent(score.probability).strip()}, entropy {score.entropy:.2f} bits"
+        assert chance in shown and "was given, not chosen" in shown and box.other_box.options == ()
+        for token_id, probability in score.alternatives.items():
+            name = html.escape(token_name(token_id, model=model))
+            assert f"{name}</code></th><td>{token_id}</td>{probability_cell(probability)}" in shown
+        assert shown.count("in the prompt") == 1 and "Picked: prompt token" in box.status.value
+    box.pick(0)
+    assert "Nothing stands before it" in finished(box).facts.value
+
+
+def test_scoring_the_prompt_stops_and_can_be_asked_for_again():
+    class Slow(ScriptedModel):
+        def next_token_logits(self, input_ids, past_key_values=None):
+            time.sleep(0.001)
+            return super().next_token_logits(input_ids, past_key_values)
+
+    box = GlassBox("word " * 200, model=Slow("Hey!"))
+    box.pick(5)
+    assert "reads the prompt" in box.status.value
+    box.stop()
+    assert "Stopped: how probable" in finished(box).status.value and box.turn.prompt_scores is None
+    box.pick(6)
+    assert "Probability" in finished(box).facts.value
 
 
 def test_the_picked_token_is_marked_in_every_room():

@@ -17,8 +17,8 @@ PAYLOAD = "<img src=x onerror=alert(1)><script>alert(1)</script>"
 
 
 @pytest.fixture(autouse=True)
-def home(tmp_path, monkeypatch):
-    monkeypatch.setenv("CHATLAB_HOME", str(tmp_path / "home"))
+def records(tmp_path, monkeypatch):
+    monkeypatch.setenv("CHATLAB_RECORDS", str(tmp_path / "records"))
     monkeypatch.chdir(tmp_path)
 
 
@@ -64,7 +64,7 @@ def test_recall_ends_with_the_next_date():
     assert repr(panel) == "RecallPanel(0 due of 13)"
 
 
-def test_nothing_becomes_markup(home):
+def test_nothing_becomes_markup(records):
     recall = Recall("roles")
     recall.cards = [replace(recall.cards[0], front=PAYLOAD, back=PAYLOAD)]
     panel = RecallPanel(recall=recall)

@@ -31,8 +31,8 @@ SHOWN = {
 }
 SETUP = """
 import os, tempfile
-os.environ["CHATLAB_HOME"] = tempfile.mkdtemp()  # the progress of a learner who has just begun
 import chatlab
+os.environ["CHATLAB_RECORDS"] = tempfile.mkdtemp()  # the progress of a learner who has just begun
 from chatlab import Conversation, assistant, user
 from chatlab.panels import *
 from chatlab.testing import ScriptedModel

@@ -5,12 +5,14 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 import subprocess
 import sys
 import time
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
+import platformdirs
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -30,9 +32,9 @@ run = CliRunner().invoke
 
 
 @pytest.fixture(autouse=True)
-def home(tmp_path, monkeypatch):
-    monkeypatch.setenv("CHATLAB_HOME", str(tmp_path / "home"))
-    return tmp_path / "home"
+def records(tmp_path, monkeypatch):
+    monkeypatch.setenv("CHATLAB_RECORDS", str(tmp_path / "records"))
+    return tmp_path / "records"
 
 
 def test_a_quiz_records_what_is_answered():
@@ -48,18 +50,30 @@ def test_a_quiz_records_what_is_answered():
     assert (datetime.now(timezone.utc) - datetime.fromisoformat(answers[0]["time"])) < timedelta(minutes=1)
 
 
-def test_tests_record_nothing_in_a_real_home(monkeypatch):
-    """As it is for a person who has set nothing: chatlab's folder is in their home, and tests keep out of it."""
-    for chosen in (None, "~/my-chatlab"):
-        monkeypatch.delenv("CHATLAB_HOME", raising=False)
-        if chosen:
-            monkeypatch.setenv("CHATLAB_HOME", chosen)
-        assert not records_folder().is_relative_to(Path.home()) and records_folder() == records_folder()
-    monkeypatch.delenv("PYTEST_VERSION", raising=False)
-    assert records_folder() == Path("~/my-chatlab").expanduser()
+def test_the_environment_says_where_records_are(monkeypatch, tmp_path):
+    settings = {"CHATLAB_RECORDS": "~/records", "CHATLAB_HOME": "~/home", "XDG_DATA_HOME": str(tmp_path)}
+    for name, value in settings.items():
+        monkeypatch.setenv(name, value)
+    assert records_folder() == Path.home() / "records"
+    monkeypatch.setenv("CHATLAB_RECORDS", "")
+    assert records_folder() == Path.home() / "home"
+    monkeypatch.delenv("CHATLAB_HOME")
+    data, cache = (getattr(platformdirs, f"user_{kind}_path")("chatlab-classroom") for kind in ("data", "cache"))
+    assert records_folder() == data != cache
+    monkeypatch.setenv("CHATLAB_RECORDS", "off")
+    off = records_folder()
+    assert off.is_dir() and off == records_folder() and off not in (data, cache)
 
 
-def test_two_notebooks_at_once_lose_nothing(home):
+def test_a_process_with_records_off_leaves_nothing():
+    """As in the tests' own kernels, which inherit it."""
+    code = "import chatlab.records; folder = chatlab.records.records_folder(); (folder / 'x').touch(); print(folder)"
+    environment = {**os.environ, "CHATLAB_RECORDS": "off"}
+    printed = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert not Path(printed.stdout.strip()).exists()
+
+
+def test_two_notebooks_at_once_lose_nothing(records):
     code = """
 import sys, time
 from pathlib import Path
@@ -74,11 +88,11 @@ while not start.exists():
 for _ in range(25):
     Progress().record(topic, topic.questions[0], Verdict(True, ""))
 """
-    home.mkdir()
-    start = home / "start"
+    records.mkdir()
+    start = records / "start"
     processes = [subprocess.Popen([sys.executable, "-c", code, str(start), f"ready-{number}"]) for number in range(3)]
     deadline = time.monotonic() + 60
-    while len(list(home.glob("ready-*"))) < 3 and time.monotonic() < deadline:
+    while len(list(records.glob("ready-*"))) < 3 and time.monotonic() < deadline:
         time.sleep(0.01)
     start.touch()  # all at the same time
     assert [each.wait(60) for each in processes] == [0, 0, 0]
@@ -88,23 +102,23 @@ for _ in range(25):
 @pytest.mark.parametrize(
     "damage", [b"", b"{", b"[]", b"null", b'{"format": 1}', b'{"format": 1, "answers": 3}', b"\xff\xfe"]
 )
-def test_a_damaged_file_is_set_aside_and_not_fatal(home, damage):
-    home.mkdir()
-    (home / "progress.json").write_bytes(damage)
+def test_a_damaged_file_is_set_aside_and_not_fatal(records, damage):
+    records.mkdir()
+    (records / "progress.json").write_bytes(damage)
     assert Progress().answers == [] and "cannot be read" in Progress().summary().note
     chatlab.quiz("roles").answer("C")
-    assert len(Progress().answers) == 1 and (home / "progress.damaged-1.json").read_bytes() == damage
+    assert len(Progress().answers) == 1 and (records / "progress.damaged-1.json").read_bytes() == damage
     assert "was set aside" in repr(Progress().summary())
     Progress().delete()
-    assert [path.name for path in home.iterdir() if path.suffix == ".json"] == []
+    assert [path.name for path in records.iterdir() if path.suffix == ".json"] == []
 
 
-def test_a_file_of_a_newer_chatlab_is_left_alone(home):
-    home.mkdir()
+def test_a_file_of_a_newer_chatlab_is_left_alone(records):
+    records.mkdir()
     newer = json.dumps({"format": FORMAT + 1, "answers": []})
-    (home / "progress.json").write_text(newer)
+    (records / "progress.json").write_text(newer)
     assert chatlab.quiz("roles").answer("C").correct, "the quiz goes on"
-    assert (home / "progress.json").read_text() == newer and "newer chatlab" in Progress().summary().note
+    assert (records / "progress.json").read_text() == newer and "newer chatlab" in Progress().summary().note
 
 
 @given(st.lists(st.dictionaries(st.text(), st.none() | st.integers() | st.text()), max_size=4))
@@ -116,10 +130,10 @@ def test_what_is_recorded_comes_back(tmp_path_factory, entries):
         assert record.read() == entries[: number + 1]
 
 
-def test_odd_entries_do_not_end_a_summary(home):
-    home.mkdir()
+def test_odd_entries_do_not_end_a_summary(records):
+    records.mkdir()
     answers = [3, None, {}, {"time": "x"}, dict.fromkeys(FIELDS, "x")]
-    (home / "progress.json").write_text(json.dumps({"format": FORMAT, "answers": answers}))
+    (records / "progress.json").write_text(json.dumps({"format": FORMAT, "answers": answers}))
     assert len(Progress().answers) == 1 and "Next:" in repr(Progress().summary())
 
 
@@ -157,7 +171,7 @@ def test_exports_hold_every_answer(tmp_path):
         progress.export("a.xls")
 
 
-def test_the_command_shows_exports_and_deletes(tmp_path, home):
+def test_the_command_shows_exports_and_deletes(tmp_path, records):
     assert "Nothing is answered yet." in run(cli.app, ["progress"]).stdout
     chatlab.quiz("roles").answer("C")
     Recall("roles").rate(Recall("roles").cards[0], "Good")
@@ -168,7 +182,7 @@ def test_the_command_shows_exports_and_deletes(tmp_path, home):
     assert run(cli.app, ["progress", "--export", "mine.doc"]).exit_code == 2
     assert run(cli.app, ["progress", "--delete"], input="n\n").exit_code == 1 and Progress().answers
     assert run(cli.app, ["progress", "--delete"], input="y\n").exit_code == 0
-    assert Progress().answers == [] and not list(home.glob("*.json"))
+    assert Progress().answers == [] and not list(records.glob("*.json"))
 
 
 # Recall ---------------------------------------------------------------------------------------------------------------
@@ -191,11 +205,11 @@ def test_a_card_that_is_rated_is_due_again_on_its_date(tmp_path):
         recall.rate(card, "fine")
 
 
-def test_damaged_cards_count_as_never_seen(home):
+def test_damaged_cards_count_as_never_seen(records):
     recall = Recall("roles")
-    home.mkdir()
+    records.mkdir()
     cards = {recall.cards[0].id: {"due": "soon"}, recall.cards[1].id: 7}
-    (home / "recall.json").write_text(json.dumps({"format": FORMAT, "cards": cards}))
+    (records / "recall.json").write_text(json.dumps({"format": FORMAT, "cards": cards}))
     assert len(recall.due()) == len(recall.cards)
     recall.rate(recall.cards[0], "Good")
     assert len(recall.due()) == len(recall.cards) - 1

@@ -1,10 +1,13 @@
+import math
+
 import pytest
 import torch
 
-from chatlab.errors import BadRequestError, ContextLengthError
+from chatlab.errors import BadRequestError, ContextLengthError, ReplyStoppedError
 from chatlab.messages import user
+from chatlab.prediction import next_token
 from chatlab.reading import PREFILL_CHUNK
-from chatlab.scoring import perplexity
+from chatlab.scoring import perplexity, score_tokens
 from chatlab.templating import render
 from chatlab.testing import ScriptedModel
 from chatlab.tokens import encode
@@ -54,3 +57,36 @@ def test_perplexity_of_a_text_too_long_is_refused():
     assert perplexity("1234567890", model=ScriptedModel("x", context_length=10)) > 1
     with pytest.raises(ContextLengthError):
         perplexity("12345678901", model=ScriptedModel("x", context_length=10))
+
+
+def test_each_token_has_the_probability_that_next_token_gives_it(tiny_model):
+    """Also past the pieces in which a long prompt is read."""
+    text = "The quick brown fox! " * 14
+    ids = encode(text, model=tiny_model)
+    scores = score_tokens(text, top_logprobs=3, model=tiny_model)
+    assert [score.token_id for score in scores] == ids[1:] and len(ids) > PREFILL_CHUNK + 1
+    for place in (1, 2, PREFILL_CHUNK, PREFILL_CHUNK + 1, len(ids) - 1):
+        before = next_token(text[:place], model=tiny_model).before
+        score = scores[place - 1]
+        assert score.probability == pytest.approx(float(before.probabilities[ids[place]]), rel=1e-3)
+        assert list(score.alternatives.values()) == pytest.approx(
+            before.probabilities.topk(3).values.tolist(), rel=1e-3
+        )
+        assert score.entropy == pytest.approx(before.entropy, rel=1e-3)
+
+
+@pytest.mark.parametrize("prompt", ["Hello, world", [user("Hi")]])
+def test_scores_add_up_to_the_perplexity(tiny_model, prompt):
+    text = render(prompt, model=tiny_model) if isinstance(prompt, list) else prompt
+    scores = score_tokens(prompt, model=tiny_model)
+    mean = sum(math.log(score.probability) for score in scores) / len(scores)
+    assert math.exp(-mean) == pytest.approx(perplexity(text, model=tiny_model), rel=1e-3)
+
+
+def test_scoring_may_be_interrupted_and_refuses_what_is_wrong():
+    asked = iter([False, True])
+    with pytest.raises(ReplyStoppedError):
+        score_tokens("x" * 600, interrupted=lambda: next(asked), model=ScriptedModel("x"))
+    assert next(asked, None) is None, "it is asked after each piece"
+    with pytest.raises(BadRequestError, match="top_logprobs"):
+        score_tokens("xx", top_logprobs=-1, model=ScriptedModel("x"))

@@ -13,14 +13,13 @@ import ipywidgets as widgets
 
 from chatlab.chat_model import ChatModel
 from chatlab.display import count_of, escape, transcript_html, view
-from chatlab.errors import ChatlabError
+from chatlab.errors import ChatlabError, ReplyStoppedError
 from chatlab.messages import system as system_message
 from chatlab.messages import user
 from chatlab.model import resolve
 from chatlab.panels.panel import LABELLED, WIDE, Panel, Throttle, number_field
-from chatlab.panels.rooms import ROOMS, facts_html, origin, token_title
+from chatlab.panels.rooms import ROOMS, facts_html, origin, others, token_title
 from chatlab.panels.token_row import TokenRow
-from chatlab.steps import percent, token_name
 from chatlab.turn import Turn
 
 __all__ = ["GlassBox"]
@@ -122,13 +121,8 @@ class GlassBox(Panel):
             options=list(ROOMS), description="Room", style={**LABELLED, "button_width": "auto"}
         )
         self.room = widgets.HTML()
-        for field in (
-            self.message_box,
-            self.system_box,
-            self.temperature_field,
-            self.seed_field,
-            self.limit_field,
-        ):
+        settings = [self.temperature_field, self.seed_field, self.limit_field]
+        for field in (self.message_box, self.system_box, *settings):
             field.observe(lambda _: self._renew(), "value")
         self.run_button.on_click(lambda _: self.finish())
         self.step_button.on_click(lambda _: self.step())
@@ -159,10 +153,16 @@ class GlassBox(Panel):
         self.note("One token back. Step makes the same one again; Choose another makes a different reply.")
 
     def pick(self, position: int) -> None:
-        """Pick the token at this place among `turn.tokens`, of the prompt or of the reply."""
-        if self.turn is not None and 0 <= position < len(self.turn.tokens):
+        """Pick the token at this place among `turn.tokens`, of the prompt or of the reply.
+
+        For the first one of the prompt, the model says in the background how probable it finds each of these.
+        """
+        turn = self.turn
+        if turn is not None and 0 <= position < len(turn.tokens):
             self._show(position)
-            self.note(f"Picked: {token_title(self.turn, position)}.")
+            self.note(f"Picked: {token_title(turn, position)}.")
+            if position < len(turn.prompt_tokens) and turn.prompt_scores is None:
+                self.run(lambda: self._score_prompt(turn))
 
     def exchange(self, token_id: int | None = None) -> None:
         """Put another token in the place of the picked one, and let the reply go on from there to its end.
@@ -246,6 +246,18 @@ class GlassBox(Panel):
         else:
             self.note(f"One token more: {token_title(turn, self.picked)}: {origin(turn, self.picked)}.")
 
+    def _score_prompt(self, turn: Turn) -> None:
+        """Find out how probable the model finds each token of the prompt; runs in a thread of its own."""
+        self.note("The model reads the prompt …")
+        try:
+            turn.score_prompt(interrupted=self.stopping.is_set)
+        except ReplyStoppedError:
+            self.note("Stopped: how probable the tokens of the prompt are is not known yet.")
+            return
+        if turn is self.turn:
+            self._show(self.picked)
+            self.note(f"Picked: {token_title(turn, self.picked)}.")
+
     def _on_token(self, change: dict[str, Any]) -> None:
         if not self._showing and change["new"] is not None:
             self.pick(change["new"])
@@ -259,27 +271,15 @@ class GlassBox(Panel):
             ids = turn.tokens.ids if turn else []
             self.prompt_row.fill(ids[:before], model=self.model, picked=picked)
             self.reply_row.fill(ids[before:], model=self.model, picked=picked, first=before)
-            others = self._others()
-            if list(self.other_box.options) != others:
-                self.other_box.options = others
-                self.other_box.index = 0 if others else None
-                self.other_box.layout.display = None if others else "none"
+            found = others(turn, picked) if turn else []
+            if list(self.other_box.options) != found:
+                self.other_box.options = found
+                self.other_box.index = 0 if found else None
+                self.other_box.layout.display = None if found else "none"
             self.facts.value = view(facts_html(turn, picked)) if turn else ""
         finally:
             self._showing = False
         self._show_room()
-
-    def _others(self) -> list[tuple[str, int]]:
-        """Return the alternatives to the picked token as the list shows them."""
-        number = self.picked - len(self.turn.prompt_tokens) if self.turn else -1
-        if self.turn is None or not 0 <= number < len(self.turn.steps):
-            return []
-        step = self.turn.steps[number]
-        return [
-            (f"{token_name(token_id, model=self.model)} {percent(probability).strip()}", token_id)
-            for token_id, probability in step.alternatives.items()
-            if token_id != step.token_id
-        ]
 
     def _show_room(self) -> None:
         if self.turn is None:

@@ -13,10 +13,11 @@ from typing import TypeAlias
 
 from chatlab.display import escape
 from chatlab.promptview import parts, prompt_html
+from chatlab.scoring import Score
 from chatlab.steps import Step, percent, probability_cell, token_name
 from chatlab.turn import Turn
 
-__all__ = ["ROOMS", "facts_html", "origin", "token_title"]
+__all__ = ["ROOMS", "facts_html", "origin", "others", "token_title"]
 
 Room: TypeAlias = Callable[[Turn, int], str]
 
@@ -62,11 +63,10 @@ def facts_html(turn: Turn, picked: int) -> str:
     facts = [f"<div>Picked: <b>{escape(token_title(turn, picked))}</b>: {escape(origin(turn, picked))}.</div>"]
     step = _step(turn, picked)
     if step is None:
-        facts.append("<div>It was given, not chosen, so nothing else could have stood here.</div>")
+        facts.append(_given_html(turn, picked))
         return "".join(facts)
     facts.append(
-        f"<div>Probability {percent(step.probability).strip()}, entropy {step.entropy:.2f} bits (0: the model is sure, "
-        f"1: as open as a coin), {step.milliseconds:.0f} ms.</div>{_alternatives_html(turn, step)}"
+        f"<div>{_chance(step)}, {step.milliseconds:.0f} ms.</div>{_alternatives_html(turn, step, 'in the reply')}"
     )
     before = turn.text[: step.offset]
     facts.append(
@@ -74,6 +74,16 @@ def facts_html(turn: Turn, picked: int) -> str:
         "</div>"
     )
     return "".join(facts)
+
+
+def others(turn: Turn, picked: int) -> list[tuple[str, int]]:
+    """Return what could take the place of a token of the reply: names with their probability, and ids."""
+    step = _step(turn, picked)
+    return [
+        (f"{token_name(token_id, model=turn.model)} {percent(probability).strip()}", token_id)
+        for token_id, probability in (step.alternatives if step else {}).items()
+        if step and token_id != step.token_id
+    ]
 
 
 def messages_room(turn: Turn, picked: int) -> str:
@@ -191,12 +201,32 @@ def _step(turn: Turn, picked: int) -> Step | None:
     return turn.steps[number] if 0 <= number < len(turn.steps) else None
 
 
-def _alternatives_html(turn: Turn, step: Step) -> str:
+def _given_html(turn: Turn, picked: int) -> str:
+    """Return how probable the model finds a token that it did not choose, as far as that is known."""
+    if turn.prompt_scores is None:
+        return "<div>It was given, not chosen. Pick a token of the prompt to see how probable the model finds it.</div>"
+    score = turn.prompt_scores[picked]
+    if score is None:
+        return "<div>It was given, not chosen. Nothing stands before it, so the model expects nothing yet.</div>"
+    return (
+        f"<div>It was given, not chosen. {_chance(score)}, after all that stands before it.</div>"
+        f"{_alternatives_html(turn, score, 'in the prompt')}"
+    )
+
+
+def _chance(choice: Step | Score) -> str:
+    return (
+        f"Probability {percent(choice.probability).strip()}, entropy {choice.entropy:.2f} bits (0: the model is sure, "
+        "1: as open as a coin)"
+    )
+
+
+def _alternatives_html(turn: Turn, step: Step | Score, where: str) -> str:
     """Return what else could have stood there, each with a bar as long as it was probable."""
     alternatives = {**step.alternatives, step.token_id: step.probability}  # the dice may take one that is unlikely
     rows = "".join(
         f'<tr><th scope="row"><code>{escape(token_name(token_id, model=turn.model))}</code></th><td>{token_id}</td>'
-        f"{probability_cell(probability)}<td>{'in the reply' if token_id == step.token_id else ''}</td></tr>"
+        f"{probability_cell(probability)}<td>{where if token_id == step.token_id else ''}</td></tr>"
         for token_id, probability in alternatives.items()
     )
     heads = _heads("likeliest", "id", "probability", "")

@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 from chatlab.conversation import Conversation
 from chatlab.files import write_whole
 from chatlab.messages import role_of
-from chatlab.weights.home import home
+from chatlab.records import records_folder
 
 __all__ = ["SavedChat"]
 
@@ -40,13 +40,13 @@ class SavedChat:
     def here(cls, name: str | None = None) -> SavedChat:
         """Return the file of the cell that is running, the second one for its second panel; or the one of that name."""
         if name is not None:
-            return cls(home() / "chats" / f"{_file_name(name)}.json")
+            return cls(records_folder() / "chats" / f"{_file_name(name)}.json")
         place = _cell()
         if place is None:
             return cls(None)
         run, notebook, cell = place
         number = cls.shown[run, cell] = cls.shown.get((run, cell), 0) + 1
-        return cls(home() / "chats" / f"{_file_name(notebook)}-{_file_name(cell)}-{number}.json")
+        return cls(records_folder() / "chats" / f"{_file_name(notebook)}-{_file_name(cell)}-{number}.json")
 
     def restore(self, conversation: Conversation, *, given: dict[str, Any]) -> bool:
         """Put the saved turns into a conversation that has none; return whether there were any.
