@@ -6,18 +6,16 @@ that names the line. Knows nothing of what the text means to the model.
 
 from __future__ import annotations
 
-import sys
-import time
 import traceback
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
-from types import FrameType
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import jinja2
 
 from chatlab.chat_model import ChatModel
 from chatlab.errors import BadRequestError, ChatTemplateError
+from chatlab.time_limits import at_most
 
 __all__ = ["apply_template"]
 
@@ -47,7 +45,7 @@ def apply_template(
     template = chat_template if chat_template is not None else model.chat_template
     whose = "The chat template" if given else f"The chat template of {model.name}"
     try:
-        with _at_most(SECONDS) if given else nullcontext():
+        with at_most(SECONDS, file=_FILE) if given else nullcontext():
             return str(
                 model.tokenizer.apply_chat_template(
                     messages,
@@ -73,24 +71,3 @@ def _place(error: Exception, template: str) -> str:
         number = ([line for frame, line in frames if frame.f_code.co_filename == _FILE] or [0])[-1]
     lines = template.splitlines()
     return f"line {number}, {lines[number - 1].strip()[:80]!r}: " if 0 < number <= len(lines) else ""
-
-
-@contextmanager
-def _at_most(seconds: float) -> Iterator[None]:
-    """Raise `TimeoutError` in a template that is at work for longer: nothing else can stop it from within."""
-    end = time.monotonic() + seconds
-
-    def at_line(frame: FrameType, event: str, argument: Any) -> Any:
-        if time.monotonic() > end:
-            raise TimeoutError(f"it takes longer than {seconds} s")
-        return at_line
-
-    def at_call(frame: FrameType, event: str, argument: Any) -> Any:
-        return at_line if frame.f_code.co_filename == _FILE else None
-
-    before = sys.gettrace()
-    sys.settrace(at_call)
-    try:
-        yield
-    finally:
-        sys.settrace(before)

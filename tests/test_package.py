@@ -34,6 +34,7 @@ LAYERS = [
     "errors",
     "checks",
     "files",
+    "time_limits",
     "display",
     "markdown",
     "weights",

@@ -122,6 +122,25 @@ def test_a_function_that_fails_and_one_that_is_none(panel):
         assert words in panel.feedback.value
 
 
+ENDLESS = "    while True:\n        try:\n            pass\n        except Exception:\n            pass\n"
+
+
+@pytest.mark.parametrize("code", [f"def last_question(messages):\n{ENDLESS}", "while True: pass"])
+def test_a_function_that_never_ends_is_stopped(panel, code):
+    panel.quiz.go(10)
+    panel.refresh()
+    panel.fields.value = code
+    panel.check_button.click()
+    assert panel.running and panel.check_button.disabled
+    panel.wait(10)
+    assert "takes longer than 3 s" in panel.feedback.value and "never ends" in panel.feedback.value
+    assert not panel.running and not panel.check_button.disabled
+    panel.fields.value = panel.quiz.question.key
+    panel.check()
+    panel.wait(10)
+    assert "✓ Right." in panel.feedback.value
+
+
 @pytest.mark.parametrize("text", PAYLOADS)
 def test_nothing_becomes_markup(text):
     question = replace(

@@ -15,7 +15,9 @@ from typing import Any
 from chatlab.checks import kind_of
 from chatlab.errors import ChatlabError
 
-__all__ = ["NotAnAnswer", "callable_of", "letters_of", "messages_of", "number_of", "text_of"]
+__all__ = ["SOURCE", "NotAnAnswer", "callable_of", "letters_of", "messages_of", "number_of", "text_of"]
+
+SOURCE = "your answer"  # the file that a function names as its own where its source was given
 
 
 class NotAnAnswer(ChatlabError):
@@ -108,7 +110,7 @@ def callable_of(given: object, name: str) -> Callable[..., Any]:
         raise NotAnAnswer(f"An answer here is the function {name}, or its source, not {kind_of(given)}.")
     defined: dict[str, Any] = {"__name__": "answer"}
     try:
-        exec(compile(given, "your answer", "exec"), defined)  # a learner's own code, in the learner's own kernel
+        exec(compile(given, SOURCE, "exec"), defined)  # a learner's own code, in the learner's own kernel
     except SyntaxError as error:
         raise NotAnAnswer(f"Line {error.lineno} cannot be read as Python: {error.msg}.") from error
     except Exception as error:

@@ -11,10 +11,13 @@ from typing import Any
 
 from chatlab.display import escape, view
 from chatlab.questions.evidence import CHECKED_KINDS, misconception_in
-from chatlab.questions.given import NotAnAnswer, letters_of, number_of, text_of
+from chatlab.questions.given import SOURCE, NotAnAnswer, letters_of, number_of, text_of
 from chatlab.questions.question import Question, Topic
+from chatlab.time_limits import OutOfTimeError, at_most
 
 __all__ = ["Verdict", "mark"]
+
+SECONDS = 3  # for a function whose source was given: nothing else could stop one that never ends
 
 
 @dataclass(frozen=True)
@@ -115,9 +118,16 @@ def _checked(question: Question, given: Any) -> tuple[bool, str, str | None]:
     if isinstance(given, str) and given.strip() == question.request.strip():
         raise NotAnAnswer("Nothing is changed yet.")
     try:
-        name = misconception_in(question, given)
+        with at_most(SECONDS, file=SOURCE, raises=OutOfTimeError):
+            name = misconception_in(question, given)
     except NotAnAnswer:
         raise
+    except OutOfTimeError:
+        return (
+            False,
+            f"It was stopped, for it takes longer than {SECONDS} s. Is there a loop in it that never ends?",
+            None,
+        )
     except Exception as error:  # of a learner's own function
         return False, f"The function raises {type(error).__name__}: {error}", None
     if name is None:
