@@ -39,7 +39,7 @@ MODES = [
     "🔁 Recall",
 ]
 MAX_BYTES = 300_000
-OLD_FORM = ("00", "01", "02")  # lessons whose quizzes and exercises are still written out in the notebook
+OLD_FORM = ("01", "02")  # lessons whose quizzes and exercises are still written out in the notebook
 FEWEST_QUESTIONS = 3
 # A path that only one machine has: under a home folder, a temporary or a working folder, or on a Windows drive.
 MACHINE_PATH = re.compile(r"(?<![\w.~/])/(?:home|Users|root|tmp|work|var|mnt|private|opt|usr|etc)/\w|\b[A-Z]:\\{1,2}\w")
@@ -269,15 +269,6 @@ def test_folded_parts_are_closed(path: Path) -> None:
 
 # notebook, prefix of the cell ids, and typical wrong answers, each with what its check must say
 WRONG: dict[tuple[str, str], list[tuple[str, str]]] = {
-    ("notebooks/00-start-here", "exercise"): [
-        ('my_messages = ["Hello!"]', "bare string"),
-        ('my_messages = [user("Hi")]', "There is no system message"),
-        ('my_messages = [user("Hi"), system("Be kind.")]', "is not first"),
-        (
-            'my_messages = [system("Be kind."), user("Hi"), {"role": "assistant", "content": "A"}, user("B")]',
-            "the roles",
-        ),
-    ],
     ("notebooks/01-what-a-chat-completions-endpoint-is", "exercise"): [
         ("def next_messages(m, r, q): return [user(q)]", "should start with the 4 messages"),
         ("def next_messages(m, r, q): return [*m, user(q)]", "one assistant and one user message"),
