@@ -39,7 +39,7 @@ MODES = [
     "🔁 Recall",
 ]
 MAX_BYTES = 300_000
-OLD_FORM = ("01", "02")  # lessons whose quizzes and exercises are still written out in the notebook
+OLD_FORM = ("02",)  # lessons whose quizzes and exercises are still written out in the notebook
 FEWEST_QUESTIONS = 3
 # A path that only one machine has: under a home folder, a temporary or a working folder, or on a Windows drive.
 MACHINE_PATH = re.compile(r"(?<![\w.~/])/(?:home|Users|root|tmp|work|var|mnt|private|opt|usr|etc)/\w|\b[A-Z]:\\{1,2}\w")
@@ -269,14 +269,6 @@ def test_folded_parts_are_closed(path: Path) -> None:
 
 # notebook, prefix of the cell ids, and typical wrong answers, each with what its check must say
 WRONG: dict[tuple[str, str], list[tuple[str, str]]] = {
-    ("notebooks/01-what-a-chat-completions-endpoint-is", "exercise"): [
-        ("def next_messages(m, r, q): return [user(q)]", "should start with the 4 messages"),
-        ("def next_messages(m, r, q): return [*m, user(q)]", "one assistant and one user message"),
-        ("def next_messages(m, r, q): return [*m, assistant('Paris.'), user(q)]", "the text of the reply"),
-        ("def next_messages(m, r, q): return [*m, r.choices[0].message.content, user(q)]", "must be a dict"),
-        ("def next_messages(m, r, q): m += [assistant('A'), user(q)]; return m", "changed the list"),
-        ("def next_messages(m, r, q): return [*m, r.choices[0].message, user('And of Japan?')]", "the new question"),
-    ],
     ("notebooks/02-messages-and-roles", "exercise"): [
         ("def build_messages(i, t, q): return [system(i), user(q)]", "with 1 earlier turns: the roles"),
         (
