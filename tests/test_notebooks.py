@@ -1,13 +1,11 @@
-"""The lessons and exercises: complete, executed, checked, and free of what belongs to one machine only.
+"""The lessons: complete, executed, checked, and free of what belongs to one machine only.
 
 nbval runs the cells; these tests see to what nbval does not: that there is an output to compare with, that the form is
-kept, that links lead somewhere, and that the checks of the exercises tell right from wrong.
+kept, and that links lead somewhere. The notebooks of exercises have tests of their own, in test_exercises.py.
 """
 
 from __future__ import annotations
 
-import contextlib
-import io
 import re
 import socket
 import statistics
@@ -23,7 +21,6 @@ from chatlab.questions.question_files import topic_of
 
 ROOT = Path(__file__).resolve().parent.parent
 LESSONS = sorted((ROOT / "notebooks").glob("*.ipynb"))
-EXERCISES = sorted((ROOT / "exercises").glob("*.ipynb"))
 
 CHECKED, GENERATED = "nbval-check-output", "nbval-ignore-output"
 MODES = [
@@ -39,8 +36,6 @@ MODES = [
     "🔁 Recall",
 ]
 MAX_BYTES = 300_000
-OLD_FORM = ("00", "01", "02")  # lessons whose quizzes and exercises are still written out in the notebook
-FEWEST_QUESTIONS = 3
 # A path that only one machine has: under a home folder, a temporary or a working folder, or on a Windows drive.
 MACHINE_PATH = re.compile(r"(?<![\w.~/])/(?:home|Users|root|tmp|work|var|mnt|private|opt|usr|etc)/\w|\b[A-Z]:\\{1,2}\w")
 MARKDOWN_LINK = re.compile(r"\]\(([^)\s]+)\)")
@@ -82,16 +77,14 @@ def by_name(path: Path) -> str:
     return f"{path.parent.name}/{path.name}"
 
 
-every_notebook = pytest.mark.parametrize("path", [*LESSONS, *EXERCISES], ids=by_name)
 every_lesson = pytest.mark.parametrize("path", LESSONS, ids=by_name)
 
 
-def test_there_are_lessons_and_exercises() -> None:
+def test_there_are_lessons() -> None:
     assert len(LESSONS) >= 3
-    assert len(EXERCISES) >= 2
 
 
-@every_notebook
+@every_lesson
 def test_the_notebook_is_valid_and_small(path: Path) -> None:
     notebook = read(path)
     nbformat.validate(notebook)
@@ -100,7 +93,7 @@ def test_the_notebook_is_valid_and_small(path: Path) -> None:
     assert path.stat().st_size < MAX_BYTES
 
 
-@every_notebook
+@every_lesson
 def test_every_cell_has_an_id_of_its_own(path: Path) -> None:
     ids = [cell.get("id") for cell in read(path).cells]
     assert all(ids)
@@ -109,7 +102,7 @@ def test_every_cell_has_an_id_of_its_own(path: Path) -> None:
     assert not [cell_id for cell_id in ids if re.fullmatch(r"[0-9a-f]{8}(-[0-9a-f-]+)?", cell_id)]
 
 
-@every_notebook
+@every_lesson
 def test_every_code_cell_ran_from_top_to_bottom_without_error(path: Path) -> None:
     cells = code_cells(read(path))
     assert [cell.execution_count for cell in cells] == list(range(1, len(cells) + 1))
@@ -118,7 +111,7 @@ def test_every_code_cell_ran_from_top_to_bottom_without_error(path: Path) -> Non
         assert not [output for output in cell.outputs if output.get("name") == "stderr"], cell.id
 
 
-@every_notebook
+@every_lesson
 def test_checked_cells_have_an_output_to_compare_with(path: Path) -> None:
     checked = [cell for cell in code_cells(read(path)) if CHECKED in tags(cell)]
     assert checked, "nothing in this notebook is checked"
@@ -134,12 +127,12 @@ def test_a_lesson_shows_generated_text_and_does_not_compare_it(path: Path) -> No
     assert all(cell.outputs for cell in generated)
 
 
-@every_notebook
+@every_lesson
 def test_only_known_tags_are_used(path: Path) -> None:
     assert {tag for cell in read(path).cells for tag in tags(cell)} <= {CHECKED, GENERATED}
 
 
-@every_notebook
+@every_lesson
 def test_nothing_of_one_machine_is_left(path: Path) -> None:
     notebook = read(path)
     everything = "\n".join(texts(notebook))
@@ -174,13 +167,13 @@ def test_a_lesson_begins_with_objectives_and_contents_and_ends_with_a_summary(pa
     assert last.source.startswith("## Summary")
 
 
-@every_notebook
+@every_lesson
 def test_code_cells_are_short(path: Path) -> None:
     lengths = [len(cell.source.splitlines()) for cell in code_cells(read(path))]
     assert statistics.median(lengths) < 8
 
 
-@every_notebook
+@every_lesson
 def test_relative_links_lead_to_a_file(path: Path) -> None:
     for cell in read(path).cells:
         if cell.cell_type != "markdown":
@@ -208,8 +201,6 @@ def asks(path: Path, call: str) -> list[Any]:
 
 @every_lesson
 def test_a_lesson_asks_for_a_prediction_and_compares_it(path: Path) -> None:
-    if path.name[:2] in OLD_FORM:
-        return
     assert asks(path, r"chatlab\.predict\(")
     reveals = asks(path, r"\w+\.reveal\(")
     assert reveals and all(CHECKED in tags(cell) for cell in reveals)
@@ -217,8 +208,6 @@ def test_a_lesson_asks_for_a_prediction_and_compares_it(path: Path) -> None:
 
 @every_lesson
 def test_a_lesson_has_a_quiz_an_exercise_and_cards(path: Path) -> None:
-    if path.name[:2] in OLD_FORM:
-        return
     [quiz] = asks(path, r"chatlab\.quiz\(")
     topic = topic_of(re.search(r'quiz\("([\w-]+)"\)', quiz.source)[1])  # type: ignore[index]
     assert topic.lesson == path.name[:2] and CHECKED in tags(quiz)
@@ -229,188 +218,6 @@ def test_a_lesson_has_a_quiz_an_exercise_and_cards(path: Path) -> None:
 
 
 @every_lesson
-def test_each_question_has_explained_answers_and_evidence(path: Path) -> None:
-    if path.name[:2] not in OLD_FORM:
-        return
-    cells = read(path).cells
-    questions = [number for number, cell in enumerate(cells) if cell.source.startswith("### Question")]
-    assert len(questions) >= FEWEST_QUESTIONS
-    levels = []
-    for number in questions:
-        source, evidence = cells[number].source, cells[number + 1]
-        choices = re.findall(r"^- \*\*([A-D])\*\*", source.partition("<details>")[0], re.MULTILINE)
-        answer = source.partition("<details>")[2]
-        key = re.search(r"^\*\*([A-D])\.\*\*", answer, re.MULTILINE)
-        assert key, source
-        explained = re.findall(r"\*\*([A-D])\*\*(?=[^.\n]* (?:is|are) wrong)", answer)
-        assert sorted([key[1], *explained]) == choices, f"{cells[number].id}: each wrong choice needs its reason"
-        assert answer.count("*Misconception: ") >= len(re.findall(r"^- ", answer, re.MULTILINE)) > 0
-        assert CHECKED in tags(evidence), f"{cells[number].id} has no evidence"
-        levels.append(("easy", "medium", "hard").index(re.search(r"· (\w+)", source)[1]))  # type: ignore[index]
-    assert levels == sorted(levels), "questions go from easy to hard"
-    assert set(levels) == {0, 1, 2}
-
-
-@every_lesson
-def test_recall_has_enough_cards(path: Path) -> None:
-    if path.name[:2] not in OLD_FORM:
-        return
-    [recall] = [cell.source for cell in read(path).cells if cell.source.startswith(f"## {MODES[-1]}")]
-    assert recall.count("<details>") == recall.count("</details>") >= 4
-
-
-@every_notebook
 def test_folded_parts_are_closed(path: Path) -> None:
     for cell in read(path).cells:
         assert cell.source.count("<details>") == cell.source.count("</details>"), cell.id
-
-
-# ---- the exercises: what their checks say -------------------------------------------------------------------------
-
-# notebook, prefix of the cell ids, and typical wrong answers, each with what its check must say
-WRONG: dict[tuple[str, str], list[tuple[str, str]]] = {
-    ("notebooks/00-start-here", "exercise"): [
-        ('my_messages = ["Hello!"]', "bare string"),
-        ('my_messages = [user("Hi")]', "There is no system message"),
-        ('my_messages = [user("Hi"), system("Be kind.")]', "is not first"),
-        (
-            'my_messages = [system("Be kind."), user("Hi"), {"role": "assistant", "content": "A"}, user("B")]',
-            "the roles",
-        ),
-    ],
-    ("notebooks/01-what-a-chat-completions-endpoint-is", "exercise"): [
-        ("def next_messages(m, r, q): return [user(q)]", "should start with the 4 messages"),
-        ("def next_messages(m, r, q): return [*m, user(q)]", "one assistant and one user message"),
-        ("def next_messages(m, r, q): return [*m, assistant('Paris.'), user(q)]", "the text of the reply"),
-        ("def next_messages(m, r, q): return [*m, r.choices[0].message.content, user(q)]", "must be a dict"),
-        ("def next_messages(m, r, q): m += [assistant('A'), user(q)]; return m", "changed the list"),
-        ("def next_messages(m, r, q): return [*m, r.choices[0].message, user('And of Japan?')]", "the new question"),
-    ],
-    ("notebooks/02-messages-and-roles", "exercise"): [
-        ("def build_messages(i, t, q): return [system(i), user(q)]", "with 1 earlier turns: the roles"),
-        (
-            "def build_messages(i, t, q):\n"
-            "    return [*[m for a, b in t for m in (user(a), assistant(b))], user(q), system(i)]",
-            "with 0 earlier turns: the roles should be system, user, but are user, system",
-        ),
-        (
-            "def build_messages(i, t, q):\n"
-            "    return [system(i), *[m for a, b in t[::-1] for m in (user(a), assistant(b))], user(q)]",
-            "with 3 earlier turns: a text is missing or stands in the wrong place",
-        ),
-    ],
-    ("exercises/01-first-call", "ex1"): [
-        (
-            "def make_request(q, n): return chat_completions([user(q)], max_completion_tokens=1)",
-            "returned ChatCompletion",
-        ),
-        ("def make_request(q, n): return {'messages': [user(q)]}", "the roles should be system, user"),
-        (
-            "def make_request(q, n):\n"
-            "    return {'messages': [system('You are a helpful assistant.'), user(q)], 'max_completion_tokens': n}",
-            "the temperature is 1",
-        ),
-        (
-            "def make_request(q, n):\n"
-            "    return {'messages': [system('You are a helpful assistant.'), user(q)], 'temperature': 0}",
-            "any number of tokens; the limit is 20",
-        ),
-        ("def make_request(q, n): return {'messages': q, 'temprature': 0}", "'temprature'"),
-        ("def make_request(q, n): return {'messages': q}", "must be a list of messages"),
-    ],
-    ("exercises/01-first-call", "ex2"): [
-        (
-            "def report(r): return {'text': r.choices[0].message.content, 'cut_off': False, 'tokens': 0}",
-            "cut_off should be True",
-        ),
-        (
-            "def report(r): return {'text': r.choices[0].message.content, 'cut_off': "
-            "r.choices[0].finish_reason == 'length', 'tokens': r.usage.completion_tokens}",
-            "tokens should be 29, but is 2",
-        ),
-        ("def report(r): return r.choices.message", "AttributeError"),
-        ("def report(r): return r.choices[0].message.content", "should return a dict"),
-    ],
-    ("exercises/02-messages-and-roles", "ex1"): [
-        ("def mend(m): return m", "must be a dict"),
-        ("def mend(m): return user(m) if isinstance(m, str) else m", "has no 'role'"),
-        (
-            "def mend(m):\n"
-            "    if isinstance(m, str): return user(m)\n"
-            "    return m if 'role' in m else user(list(m.values())[0])",
-            "the role should be 'system', but is 'user'",
-        ),
-        ("def mend(m): return user(str(m))", "the content should be"),
-    ],
-    ("exercises/02-messages-and-roles", "ex2"): [
-        ("def with_system(m, i): return [system(i), *m]", "an old system message is still there"),
-        ("def with_system(m, i): m.insert(0, system(i)); return m", "changed the list"),
-        ("def with_system(m, i): return [*m, system(i)]", "the first message should be"),
-        ("def with_system(m, i): return [system(i), m[-1]]", "the other messages should follow"),
-    ],
-}
-every_exercise = pytest.mark.parametrize(("name", "prefix"), WRONG, ids=[f"{name}:{prefix}" for name, prefix in WRONG])
-
-
-def source_of(name: str, cell_id: str) -> str:
-    [cell] = [cell for cell in read(ROOT / f"{name}.ipynb").cells if cell.id == cell_id]
-    return str(cell.source)
-
-
-def solution_of(name: str, prefix: str) -> str:
-    [code] = re.findall(r"```python\n(.*?)```", source_of(name, f"{prefix}-solution"), re.DOTALL)
-    return str(code)
-
-
-def outcome(name: str, prefix: str, attempt: str | None) -> str:
-    """Run the set-up, the attempt and the check, and return what the check prints."""
-    namespace: dict[str, Any] = {}
-    printed = io.StringIO()
-    exec(source_of(name, "setup"), namespace)
-    if attempt is not None:
-        exec(attempt, namespace)
-    with contextlib.redirect_stdout(printed):
-        exec(source_of(name, f"{prefix}-check"), namespace)
-    return printed.getvalue().strip()
-
-
-def test_every_exercise_is_tried() -> None:
-    found = {
-        (f"{path.parent.name}/{path.stem}", cell.id.removesuffix("-check"))
-        for path in (*LESSONS, *EXERCISES)
-        for cell in read(path).cells
-        if cell.id.endswith("-check") and (path in EXERCISES or path.name[:2] in OLD_FORM)
-    }
-    assert found == set(WRONG)
-
-
-@every_exercise
-def test_the_solution_passes(name: str, prefix: str) -> None:
-    assert outcome(name, prefix, solution_of(name, prefix)) == "correct"
-
-
-@every_exercise
-def test_the_starter_is_not_attempted(name: str, prefix: str) -> None:
-    assert outcome(name, prefix, source_of(name, f"{prefix}-starter")).startswith("not attempted: ")
-
-
-@every_exercise
-def test_wrong_answers_fail_each_with_a_message_of_its_own(name: str, prefix: str) -> None:
-    said = {}
-    for attempt, expected in WRONG[name, prefix]:
-        said[attempt] = outcome(name, prefix, attempt)
-        assert said[attempt].startswith("incorrect"), attempt
-        assert expected in said[attempt]
-    assert len(set(said.values())) == len(WRONG[name, prefix]) >= 2
-
-
-@every_exercise
-def test_a_missing_attempt_cannot_be_checked(name: str, prefix: str) -> None:
-    assert re.match(r"could not check: NameError: name '\w+' is not defined", outcome(name, prefix, None))
-
-
-@every_exercise
-def test_hints_come_in_steps(name: str, prefix: str) -> None:
-    cells = read(ROOT / f"{name}.ipynb").cells
-    hints = [cell.source for cell in cells if cell.id in (prefix, f"{prefix}-hints")]
-    assert re.findall(r"<summary>Hint (\d)", "\n".join(hints)) in (["1", "2"], ["1", "2", "3"])
