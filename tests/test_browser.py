@@ -27,7 +27,7 @@ def test_lesson_runs_and_the_panel_chats(page, lab):
     open_lesson(page, lab, LESSON)
     cells = run_all_cells(page, lab.folder / LESSON)
     assert [output for cell in cells for output in cell.outputs if output.output_type == "error"] == []
-    panel = page.locator(".chatlab-panel").last
+    panel = page.locator(".chatlab-panel", has=page.locator(".chatlab-message-box")).first
     panel.scroll_into_view_if_needed()
     message = panel.locator(".chatlab-message-box textarea")
 
