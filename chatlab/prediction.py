@@ -235,7 +235,8 @@ def next_token(
         logits = read.logits  # [vocab_size]
         if interrupted():
             raise ReplyStoppedError("The prompt was not read to its end: it was stopped.")
-    text, stages = _text_of(prompt) + reply, (Stage("model", logits),)
+    turn_ends = "\n" if reply and not isinstance(prompt, str) else ""  # the reply is a turn of its own
+    text, stages = _text_of(prompt) + turn_ends + reply, (Stage("model", logits),)
     return Prediction(text, tuple(prompt_ids), tuple(reply_ids), model, stages).with_settings(params, top=top)
 
 

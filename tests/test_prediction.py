@@ -115,6 +115,13 @@ def test_text_is_aligned_and_the_same_each_time():
     assert lines[2].index("model") + len("model") == len(lines[3])
 
 
+def test_title_parts_a_message_from_the_reply_to_it_and_no_text_from_its_end():
+    model = ScriptedModel(" ")
+    assert next_token([user("Hi!")], reply="Ha", model=model).title == "What scripted expects after “Hi!↵Ha”"
+    assert next_token([user("Hi!")], model=model).title == "What scripted expects after “Hi!”"
+    assert next_token("Hi!", reply="Ha", model=model).title == "What scripted expects after “Hi!Ha”"
+
+
 @pytest.mark.parametrize("payload", PAYLOADS)
 def test_html_escapes_prompt_and_tokens(payload):
     html = next_token(payload, model=ScriptedModel("<"), top=3)._repr_html_()
