@@ -61,6 +61,7 @@ _HOME = {
     "render": "templating",
     "sample_replies": "samples",
     "serve": "server.running",
+    "sweep": "experiments.sweeps",
     "system": "messages",
     "temperature_family": "prediction",
     "tokenize": "tokens",
@@ -112,6 +113,7 @@ __all__ = [
     "render",
     "sample_replies",
     "serve",
+    "sweep",
     "system",
     "temperature_family",
     "tokenize",
@@ -142,6 +144,7 @@ if TYPE_CHECKING:
         ReplyStoppedError,
     )
     from chatlab.exercises.exercises import exercise
+    from chatlab.experiments.sweeps import sweep
     from chatlab.forward import inspect_forward
     from chatlab.generation import generate
     from chatlab.guesses import predict
