@@ -13,12 +13,14 @@ import time
 import numpy as np
 import pandas as pd
 import pytest
+import scipy.stats
 from hypothesis import given
 from hypothesis import strategies as st
 
 import chatlab
 from chatlab import BadRequestError, system, user
 from chatlab.experiments import making
+from chatlab.experiments.comparing import bootstrap_interval
 from chatlab.experiments.grid import plan
 from chatlab.experiments.making import identity, key_of
 from chatlab.experiments.metrics import agreement, distinct_words, exact_match, normalised
@@ -361,7 +363,97 @@ def test_a_server_that_fails_midway_loses_no_reply(tmp_path, monkeypatch):
     assert len(store.read_text().splitlines()) == 20
 
 
+# Comparing
+
+
+@given(st.lists(st.floats(-5, 5), min_size=2, max_size=20), st.integers(0, 3), st.sampled_from([0.5, 0.9, 0.95]))
+def test_the_bootstrap_is_scipys(values, seed, confidence):
+    """To the last bit: it draws the same numbers from the same generator."""
+    options = {"n_resamples": 200, "confidence_level": confidence, "method": "percentile"}
+    expected = scipy.stats.bootstrap(
+        (values,), np.mean, vectorized=True, rng=np.random.default_rng(seed), **options
+    ).confidence_interval
+    low, high = bootstrap_interval(values, confidence=confidence, resamples=200, seed=seed)
+    assert (low, high) == pytest.approx((expected.low, expected.high), abs=1e-12)
+    assert min(values) - 1e-9 <= low <= high <= max(values) + 1e-9
+    assert (low, high) == bootstrap_interval(values, confidence=confidence, resamples=200, seed=seed)
+
+
+def test_two_conditions_are_compared_prompt_by_prompt():
+    prompts = [f"Question {number}" for number in range(6)]
+    sweep = quiet(
+        prompts,
+        ScriptedModel("Hello!"),
+        temperature=[0, 1],
+        system={"none": None, "long": "Be polite."},
+        seeds=3,
+        judge=lambda row: 10 * (row["system"] == "long") + int(row["prompt"][-1]) * (row["temperature"] == 1),
+    )
+    by_system = sweep.compare({"system": "none"}, {"system": "long"}, "judge")
+    assert (by_system.difference, by_system.low, by_system.high) == (10, 10, 10) and by_system.clear
+    by_temperature = sweep.compare({"temperature": 0}, {"temperature": 1}, "judge")
+    assert by_temperature.difference == 2.5 and 0 < by_temperature.low < 2.5 < by_temperature.high < 5
+    assert (by_temperature.unit, by_temperature.units) == ("prompt", 6)
+    assert by_temperature == sweep.compare({"temperature": 0}, {"temperature": 1}, "judge")
+    few = [sweep.compare({"temperature": 0}, {"temperature": 1}, "judge", resamples=20, seed=seed) for seed in (0, 1)]
+    assert few[0] != few[1]
+    same = sweep.compare({"system": "none"}, {"system": "long"}, "agreement")
+    assert (same.mean_a, same.mean_b, same.clear) == (1, 1, False)
+    by_seed = sweep.compare({"temperature": 0}, {"temperature": 1}, "tokens", by="seed")
+    assert (by_seed.unit, by_seed.units, by_seed.difference) == ("seed", 3, 0)
+    assert "bootstrap over 6 prompts" in by_system._repr_html_()
+
+
+def test_agreement_is_that_of_each_condition_not_of_several_together():
+    """Two wordings with replies of their own, each the same for all seeds: both agree with themselves."""
+    models = {"a": ScriptedModel("Yes"), "b": ScriptedModel("No")}
+    sweep = quiet(["Hi", "Ho"], models, temperature=[0, 1], seeds=2)
+    assert sweep.compare({"temperature": 0}, {"temperature": 1}, "agreement").mean_a == 1
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda sweep: sweep.compare({"temperature": 2}, {"temperature": 1}, "tokens"), "no replies of a with temp"),
+        (lambda sweep: sweep.compare({"temperature": 0}, {"top_p": 1}, "tokens"), "no replies of b with top_p=1"),
+        (lambda sweep: sweep.compare({"temperature": 0}, {"temperature": 1}, "length"), "metric must be one of tokens"),
+        (lambda sweep: sweep.compare({"temperature": 0}, {"temperature": 1}, "exact"), "was not measured"),
+        (lambda sweep: sweep.compare({"prompt": "Hi"}, {"prompt": "Ho"}, "tokens"), "different prompts"),
+        (lambda sweep: sweep.compare({"temperature": 0}, {"temperature": 1}, "tokens", by="seed"), "at least two"),
+        (lambda sweep: sweep.plot("length"), "metric must be one of"),
+        (lambda sweep: sweep.plot(x="top_p"), "x is 'top_p', but the axes are prompt, temperature"),
+    ],
+)
+def test_what_cannot_be_compared_or_drawn_is_told(call, message):
+    sweep = quiet(["Hi", "Ho"], ScriptedModel("Hello!"), temperature=[0, 1])
+    with pytest.raises(BadRequestError, match=message):
+        call(sweep)
+
+
 # What it looks like
+
+
+def test_the_plot_has_a_panel_for_each_prompt_and_a_line_for_each_wording():
+    sweep = quiet(
+        {"a": "Hi", "b": "Ho"}, ScriptedModel("A $5 😀"), temperature=[1.5, 0, 0.5], system=["X", "Y"], seeds=2
+    )
+    plot = sweep.plot("tokens")
+    panels = [axes for axes in plot.figure.axes if axes.get_visible()]
+    assert [axes.get_title() for axes in panels] == ["a", "b"]
+    assert plot.alt_text.startswith("tokens over temperature. a, system X: 10 at 0, 10 at 0.5, 10 at 1.5.")
+    lines = [line for line in panels[0].lines if line.get_linestyle() != "None"]
+    assert [list(line.get_xdata()) for line in lines] == [[0, 0.5, 1.5]] * 2
+    dots = [line for line in panels[0].lines if line.get_linestyle() == "None"]
+    assert sum(len(line.get_xdata()) for line in dots) == 12
+    assert plot.png().startswith(b"\x89PNG")
+    assert "a, temperature 1.5: 1 at X, 1 at Y" in sweep.plot(x="system").alt_text
+    assert quiet("Hi", ScriptedModel("Yes"), seeds=2).plot().alt_text == "agreement over prompt. 1 at Hi."
+
+
+def test_too_many_panels_are_refused():
+    sweep = quiet("Hi", ScriptedModel("Hello!"), max_completion_tokens=list(range(1, 15)), temperature=[0, 1])
+    with pytest.raises(BadRequestError, match="14 values of max_completion_tokens are too many panels"):
+        sweep.plot("tokens", x="temperature", facet="max_completion_tokens")
 
 
 def test_it_shows_itself_and_escapes_what_a_model_wrote():

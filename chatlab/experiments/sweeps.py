@@ -11,20 +11,26 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import pandas as pd
+from pandas.api.types import is_numeric_dtype
 from tqdm.auto import tqdm
 
 from chatlab.display import count_of, escape, table_html, table_text, view
 from chatlab.engines import Engine
 from chatlab.errors import BadRequestError
+from chatlab.experiments.comparing import Comparison, compare
 from chatlab.experiments.grid import Expected, Prompts, Run, plan
 from chatlab.experiments.making import Made, check_runs, identity, key_of, make_replies
 from chatlab.experiments.metrics import agreement, distinct_words, exact_match
 from chatlab.experiments.rows import Row, RowsFile
 from chatlab.model import engine_of
 from chatlab.weights.home import home
+
+if TYPE_CHECKING:
+    from chatlab.plots.facets import Point
+    from chatlab.plots.figures import Plot
 
 __all__ = ["Judge", "Sweep", "sweep"]
 
@@ -33,6 +39,8 @@ Models: TypeAlias = Engine | str | Path | Sequence[Engine | str | Path] | Mappin
 
 MAX_COMPLETION_TOKENS = 64
 SHOWN = 30  # conditions
+PANELS = 12
+LONGEST_LABEL = 60
 
 
 class Sweep:
@@ -64,6 +72,100 @@ class Sweep:
             ],
         )
 
+    def compare(
+        self,
+        a: Mapping[str, Any],
+        b: Mapping[str, Any],
+        metric: str,
+        *,
+        by: Literal["prompt", "seed"] | None = None,
+        confidence: float = 0.95,
+        resamples: int = 10_000,
+        seed: int = 0,
+    ) -> Comparison:
+        """Return how much larger a metric of the summary is under condition b than under a, with its interval.
+
+        A condition is a dict of values, such as `{"temperature": 0}`; all replies with these values belong to it. The
+        bootstrap draws prompts again or, where there is only one, seeds: `by` says which. `seed` is the bootstrap's
+        own. Raises `BadRequestError` for a condition or metric that is not there.
+
+        >>> from chatlab.testing import ScriptedModel
+        >>> swept = sweep(["Hi", "Ho"], ScriptedModel("Hello!"), temperature=[0, 1], store=False, progress=False)
+        >>> swept.compare({"temperature": 0}, {"temperature": 1}, "tokens").difference
+        0.0
+        """
+        by = by or ("prompt" if self.table["prompt"].nunique() > 1 else "seed")
+        self._check_metric(metric)
+        chosen = [self._rows_of(name, condition) for name, condition in (("a", a), ("b", b))]
+        units = [list(rows[by].unique()) for rows in chosen]
+        if units[0] != units[1]:
+            raise BadRequestError(f"a and b have different {by}s, so they cannot be compared one by one.", param="b")
+        measured = [[self._mean(rows[rows[by] == unit], metric) for unit in units[0]] for rows in chosen]
+        names = [", ".join(f"{name}={_label(value)}" for name, value in each.items()) for each in (a, b)]
+        return compare(
+            metric,
+            (names[0], measured[0]),
+            (names[1], measured[1]),
+            unit=by,
+            confidence=confidence,
+            resamples=resamples,
+            seed=seed,
+        )
+
+    def plot(self, metric: str = "agreement", *, x: str | None = None, facet: str | None = None) -> Plot:
+        """Draw a metric of the summary over an axis `x`, a panel for each value of `facet`, a line for all others.
+
+        `x` None is the first axis of numbers, `facet` None the first that is left. Small dots are single replies.
+        Raises `BadRequestError` for an axis or metric that is not there.
+        """
+        from chatlab.plots.facets import Point, facet_lines  # Matplotlib only when something is drawn
+
+        self._check_metric(metric)
+        for name, axis in (("x", x), ("facet", facet)):
+            if axis is not None and axis not in self.axes:
+                raise BadRequestError(f"{name} is {axis!r}, but the axes are {', '.join(self.axes)}.", param=name)
+        several = [name for name in self.axes if self.table[name].nunique() > 1 and name != facet] or self.axes
+        x = x or next((name for name in several if is_numeric_dtype(self.table[name])), several[-1])
+        facet = facet or next((name for name in [*several, *self.axes] if name != x), None)
+        others = [name for name in several if name not in (x, facet)]
+        panels: dict[str, dict[str, list[Point]]] = {}
+        for names, rows in self.table.groupby(self.axes, sort=False):
+            place = dict(zip(self.axes, names, strict=True))
+            line = panels.setdefault(str(place[facet]) if facet else "", {}).setdefault(
+                ", ".join(f"{name} {_label(place[name])}" for name in others), []
+            )
+            values = rows[metric].dropna() if metric in _MEANS else ()
+            line.append(Point(place[x], _measures(rows)[metric], tuple(values)))
+        if len(panels) > PANELS:
+            raise BadRequestError(
+                f"{len(panels)} values of {facet} are too many panels. Take another axis as facet=, or sweep fewer.",
+                param="facet",
+            )
+        for lines in panels.values():
+            for line in lines.values():
+                if is_numeric_dtype(self.table[x]):
+                    line.sort(key=lambda point: float(point.x))
+        return facet_lines(panels, x=x, y=_WITH_UNITS.get(metric, metric))
+
+    def _mean(self, rows: pd.DataFrame, metric: str) -> float:
+        """Return the mean of a metric over the conditions that the rows belong to."""
+        conditions = [_measures(each)[metric] for _, each in rows.groupby(self.axes, sort=False)]
+        return sum(conditions) / len(conditions)
+
+    def _check_metric(self, metric: str) -> None:
+        if metric not in _METRICS:
+            raise BadRequestError(f"metric must be one of {', '.join(_METRICS)}, but is {metric!r}.", param="metric")
+        if not len(self):
+            raise BadRequestError("There are no replies yet.", param="metric")
+
+    def _rows_of(self, side: str, condition: Mapping[str, Any]) -> pd.DataFrame:
+        rows = self.table
+        for name, value in condition.items():
+            if name not in self.axes or not (rows[name] == value).any():
+                raise BadRequestError(f"There are no replies of {side} with {name}={value!r}.", param=side)
+            rows = rows[rows[name] == value]
+        return rows
+
     @property
     def _title(self) -> str:
         models = " and ".join(dict.fromkeys(run.model.name for run in self.runs)) or "nobody"
@@ -73,7 +175,9 @@ class Sweep:
 
     def _cells(self) -> tuple[list[str], list[list[str]]]:
         shown = self.summary.head(SHOWN).dropna(axis="columns", how="all")
-        return list(shown.columns), [[_cell(value) for value in row] for row in shown.itertuples(index=False)]
+        shows = [_label] * len(self.axes) + [_cell] * (len(shown.columns) - len(self.axes))
+        rows = [[show(value) for show, value in zip(shows, row, strict=True)] for row in shown.itertuples(index=False)]
+        return list(shown.columns), rows
 
     @property
     def _left_out(self) -> str:
@@ -88,7 +192,7 @@ class Sweep:
         """Show the summary as a table, with the replies of each condition to unfold."""
         header, rows = self._cells()
         unfolded = "".join(
-            f"<details><summary>{escape(', '.join(map(_cell, names)))}</summary><ol>"
+            f"<details><summary>{escape(', '.join(map(_label, names)))}</summary><ol>"
             + "".join(f'<li class="chatlab-text">{escape(reply)}</li>' for reply in rows["reply"])
             + "</ol></details>"
             for names, rows in [*self.table.groupby(self.axes, sort=False)][:SHOWN]
@@ -210,6 +314,9 @@ def _table(runs: Sequence[Run], made: Sequence[Made], judge: Judge | None, place
     return table.astype({name: float for name in ("prompt_tokens", "tokens", "entropy")})
 
 
+_MEANS = ("tokens", "entropy", "exact", "judge")  # of a condition, each the mean of its replies
+_WITH_UNITS = {"entropy": "entropy (bits)"}
+_METRICS = (*_MEANS, "distinct_1", "distinct_2", "agreement")
 _MADE = ("reply", "finish_reason", "prompt_tokens", "tokens", "entropy")
 
 
@@ -232,9 +339,12 @@ def _number_of(axis: str, number: int) -> str:
     return count_of(number, axis) if axis in ("prompt", "model", "seed") else f"{count_of(number, 'value')} of {axis}"
 
 
-def _cell(value: object) -> str:
-    """Return a value as a table shows it: on one line, nothing for NaN."""
-    if isinstance(value, float):
-        return "" if math.isnan(value) else f"{value:.2f}" if value % 1 or value in (0, 1) else f"{value:g}"
-    text = " ".join(str(value).split())
-    return text if len(text) <= 60 else f"{text[:59]}…"
+def _cell(value: float) -> str:
+    """Return a measure as a table shows it: nothing for NaN."""
+    return "" if math.isnan(value) else f"{value:.2f}" if value % 1 or value in (0, 1) else f"{value:g}"
+
+
+def _label(value: object) -> str:
+    """Return a value of an axis as a table shows it, on one line."""
+    text = f"{value:g}" if isinstance(value, float) else " ".join(str(value).split())
+    return text if len(text) <= LONGEST_LABEL else f"{text[: LONGEST_LABEL - 1]}…"
