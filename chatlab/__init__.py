@@ -62,6 +62,7 @@ _HOME = {
     "render": "templating",
     "sample_replies": "samples",
     "serve": "server.running",
+    "sweep": "experiments.sweeps",
     "system": "messages",
     "temperature_family": "prediction",
     "tokenize": "tokens",
@@ -114,6 +115,7 @@ __all__ = [
     "render",
     "sample_replies",
     "serve",
+    "sweep",
     "system",
     "temperature_family",
     "tokenize",
@@ -144,6 +146,7 @@ if TYPE_CHECKING:
         ReplyStoppedError,
     )
     from chatlab.exercises.exercises import exercise
+    from chatlab.experiments.sweeps import sweep
     from chatlab.forward import inspect_forward
     from chatlab.generation import generate
     from chatlab.guesses import predict

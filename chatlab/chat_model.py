@@ -90,6 +90,10 @@ class ChatModel(Engine):
         """Return so many copies of the cache, for replies that are made side by side."""
         return [self.fork(past_key_values) for _ in range(number)]
 
+    def fingerprint(self) -> str:
+        """Return a hash that tells the weights from all others, so that nothing they made is taken for another's."""
+        raise NotImplementedError(f"The weights of a {type(self).__name__} cannot be told from others.")
+
     @property
     @abstractmethod
     def vocab_size(self) -> int:

@@ -31,12 +31,13 @@ FinishReason: TypeAlias = Literal["stop", "length", "tool_calls", "content_filte
 
 @dataclass
 class Part:
-    """What one token adds to a choice; `logprobs` is None where none are wanted."""
+    """What one token adds to a choice; `logprobs` is None where none are wanted, `entropy` is the step's, in bits."""
 
     text: str
     calls: list[ChoiceDeltaToolCall]
     logprobs: list[ChatCompletionTokenLogprob] | None
     finish_reason: FinishReason | None
+    entropy: float
 
 
 class Choice:
@@ -85,11 +86,12 @@ class Choice:
         if reader is not None and reader.complete and reason == "stop":
             reason = "tool_calls"
         if not self._wants_logprobs:
-            return Part(text, calls, None, reason)
+            return Part(text, calls, None, reason, step.entropy)
         self._shown += len(text)
         if step.token_id not in self._model.end_token_ids:
             self._waiting.append(step)
         flush = reason == "length" and not called  # a call's tokens are no part of the content
         ready = [each for each in self._waiting if each.offset < self._shown or flush]
         self._waiting = self._waiting[len(ready) :]
-        return Part(text, calls, [token_logprob(each, model=self._model) for each in ready], reason)
+        logprobs = [token_logprob(each, model=self._model) for each in ready]
+        return Part(text, calls, logprobs, reason, step.entropy)

@@ -19,10 +19,11 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
 from chatlab.chat_model import ChatModel
+from chatlab.files import fingerprint
 from chatlab.llama import KVCache, Llama
 from chatlab.prefixes import PrefixCache
 from chatlab.threads import Threads
-from chatlab.weights.int4 import load_int4
+from chatlab.weights.int4 import FILE, load_int4
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -102,3 +103,7 @@ class LlamaModel(ChatModel):
     def cache_bytes(self, past_key_values: KVCache) -> int:
         """Return how much memory a cache takes."""
         return past_key_values.bytes
+
+    def fingerprint(self) -> str:
+        """Return a hash of the file of the weights."""
+        return fingerprint(self.folder / FILE)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["Prefix", "PrefixCache"]
+__all__ = ["Prefix", "PrefixCache", "WholePrompts"]
 
 MAX_BYTES = 400_000_000  # the longest conversation that the default model can hold, and a little more
 SHORTEST = 8  # tokens: what is shorter is read sooner than copied
@@ -102,6 +102,28 @@ class PrefixCache:
             self._entries.append(entry)
             while self.bytes > self.max_bytes:
                 self._entries.pop(0)
+
+
+class WholePrompts(PrefixCache):
+    """A store that knows a prompt only where the very same one was read, and keeps no reply.
+
+    What was read in other pieces is rounded differently, in the last bit: with this store a reply depends on nothing
+    that was asked before.
+    """
+
+    def find(self, token_ids: Sequence[int], *, fork: Callable[[Any, int], Any]) -> Prefix | None:
+        """Return the whole prompt, or None."""
+        with self._lock:
+            if not any(entry.token_ids == list(token_ids) for entry in self._entries):
+                return None
+        return super().find(token_ids, fork=fork)
+
+    def keep(
+        self, token_ids: Sequence[int], past_key_values: Any, *, prompt_length: int, logits: Tensor, size: int
+    ) -> None:
+        """Keep a prompt; what holds a reply as well is not kept."""
+        if len(token_ids) == prompt_length:
+            super().keep(token_ids, past_key_values, prompt_length=prompt_length, logits=logits, size=size)
 
 
 def _shared(first: Sequence[int], second: Sequence[int]) -> int:

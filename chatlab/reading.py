@@ -7,7 +7,7 @@ nothing of what is made of the logits.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any, TypeAlias, TypeVar
@@ -26,6 +26,7 @@ __all__ = [
     "check_room",
     "copies",
     "drive",
+    "drive_side_by_side",
     "drive_together",
     "next_item",
     "prefill",
@@ -96,29 +97,54 @@ def drive(model: ChatModel, work: Work[Made]) -> Iterator[Made]:
 
 def drive_together(model: ChatModel, works: Sequence[Work[Made]]) -> list[list[Made]]:
     """Let the model read for several works in one pass, again and again; return what each has made."""
-    made: list[list[Made]] = [[] for _ in works]
-    results: list[Results | None] = [None] * len(works)
-    going = list(range(len(works)))
+    made = dict(drive_side_by_side(model, works, limit=len(works)))
+    return [made[number] for number in range(len(works))]
+
+
+def drive_side_by_side(
+    model: ChatModel, works: Iterable[Work[Made]], *, limit: int
+) -> Iterator[tuple[int, list[Made]]]:
+    """Let the model read for at most `limit` works in one pass; yield each one's number and what it made as it ends.
+
+    When one ends the next is taken from `works`, so that there may be any number of them.
+    """
+    coming = enumerate(works)
+    going: dict[int, Work[Made]] = {}
+    made: dict[int, list[Made]] = {}
+    results: dict[int, Results] = {}
     try:
         while True:
-            readings: dict[int, Reading] = {}
-            for number in going:
-                while (item := next_item(works[number], results[number])) is not None:
-                    results[number] = None
-                    if isinstance(item, Reading):
-                        readings[number] = item
-                        break
-                    made[number].append(item)
-            going = list(readings)
+            for number, work in islice(coming, limit - len(going)):
+                going[number], made[number] = work, []
             if not going:
-                break
-            read = iter(model.next_logits_of_many([text for each in readings.values() for text in each.texts]))
-            for number, reading in readings.items():
-                results[number] = list(islice(read, len(reading.texts)))
+                return
+            readings: dict[int, Reading] = {}
+            for number, work in list(going.items()):
+                reading = _work_until_reading(work, results.pop(number, None), made[number])
+                if reading is not None:
+                    readings[number] = reading
+                else:
+                    del going[number]
+                    yield number, made.pop(number)
+            if readings:
+                read = iter(model.next_logits_of_many([text for each in readings.values() for text in each.texts]))
+                for number, reading in readings.items():
+                    results[number] = list(islice(read, len(reading.texts)))
     finally:
-        for work in works:
+        for work in going.values():
             work.close()
-    return made
+
+
+def _work_until_reading(work: Work[Made], results: Results | None, made: list[Made]) -> Reading | None:
+    """Go on with work, keeping what it makes, and return what it wants read next; None at its end."""
+    try:
+        item = next(work) if results is None else work.send(results)
+        while not isinstance(item, Reading):
+            made.append(item)
+            item = next(work)
+        return item
+    except StopIteration:
+        return None
 
 
 def check_room(model: ChatModel, prompt_tokens: int, reply_tokens: int = 1) -> None:

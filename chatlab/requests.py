@@ -21,7 +21,7 @@ from chatlab.tools import Tools, check_tools
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-__all__ = ["ChatOptions", "ChatRequest", "check_request"]
+__all__ = ["SEED_RANGE", "ChatOptions", "ChatRequest", "check_request"]
 
 MAX_MESSAGES = 2048
 MAX_CHOICES = 128

@@ -6,7 +6,7 @@ much they differ, as a table and a drawing. The prompt is read once. Knows nothi
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -142,7 +142,7 @@ def sample_replies(
     )
 
 
-def distinct(sequences: Sequence[Sequence[int]], *, n: int = 2) -> float:
+def distinct(sequences: Sequence[Sequence[Hashable]], *, n: int = 2) -> float:
     """Return the share (0–1) of different n-grams among all n-grams of the sequences; 0 where there are none.
 
     Distinct-n, from "A Diversity-Promoting Objective Function for Neural Conversation Models" (Li et al., 2016).

@@ -65,12 +65,13 @@ class ChatCompletionStream(ReplyStream):
     def __init__(self, request: ChatRequest, model: ChatModel) -> None:
         self.request = request
         self.model = model
-        self._input_ids = _prompt_ids(request, model)
+        self.input_ids = _prompt_ids(request, model)
         self._grammar = reply_grammar(request.tools, request.reply_rule, model=model)
         self._constraint()  # now, so that what cannot be held is refused before the reply starts
         self.tokens_read = 0
         self.cached_tokens = 0
         self.completion_tokens = 0
+        self.entropy = 0.0  # in bits, of the model's choice of every token made
         self._closed = threading.Event()
         self._make = ChunkMaker(request, model)
         self.work = self._make_chunks()
@@ -87,7 +88,7 @@ class ChatCompletionStream(ReplyStream):
 
         `tokens_read` tells how many of them the model has read so far, `completion_tokens` how many it has made.
         """
-        return len(self._input_ids)
+        return len(self.input_ids)
 
     def advance(self) -> ChatCompletionChunk | None:
         """Do one piece of work: read a piece of the prompt, or make one token of one choice.
@@ -108,7 +109,7 @@ class ChatCompletionStream(ReplyStream):
     def _make_chunks(self) -> Work[ChatCompletionChunk | None]:
         for index in range(self.request.n):
             yield self._make.opening(index)
-        prompt = read_prompt_in_chunks(self.model, self._input_ids)
+        prompt = read_prompt_in_chunks(self.model, self.input_ids)
         results: Results | None = None
         while (item := next_item(prompt, results)) is not None:
             results = None
@@ -136,6 +137,7 @@ class ChatCompletionStream(ReplyStream):
                     return
                 part = choice.next_part()
                 self.completion_tokens += 1
+                self.entropy += part.entropy
                 chunks: list[ChatCompletionChunk | None] = [*self._make.of_part(index, part)]
                 yield from chunks or [None]
                 if part.finish_reason:
@@ -146,7 +148,7 @@ class ChatCompletionStream(ReplyStream):
                     choice.go_on(result)
         if self.request.include_usage:
             yield self._make.usage(
-                prompt_tokens=len(self._input_ids),
+                prompt_tokens=len(self.input_ids),
                 completion_tokens=self.completion_tokens,
                 cached_tokens=self.cached_tokens,
             )

@@ -6,6 +6,7 @@ For unit tests only: lessons and measurements use a real model. Knows nothing of
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -99,6 +100,10 @@ class ScriptedModel(ChatModel):
         logits = torch.zeros(self.vocab_size)
         logits[past_key_values["reply"][min(position, len(past_key_values["reply"]) - 1)]] = 50.0
         return logits, past_key_values
+
+    def fingerprint(self) -> str:
+        """Return a hash of the replies."""
+        return hashlib.sha256(repr(tuple(self.replies)).encode()).hexdigest()[:12]
 
     def _replied(self, ids: list[int], *, otherwise: int) -> int:
         """Return how many tokens of the reply have been read: those after the last header, if there is one."""

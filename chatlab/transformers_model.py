@@ -6,6 +6,7 @@ In: a network and its tokenizer. Out: a `ChatModel` on CPU, CUDA or MPS. Knows n
 from __future__ import annotations
 
 import copy
+import hashlib
 import inspect
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -83,6 +84,15 @@ class TransformersModel(ChatModel):
     def cache_bytes(self, past_key_values: Any) -> int:
         """Return how much memory a cache takes."""
         return sum(layer.keys.nbytes + layer.values.nbytes for layer in past_key_values.layers if layer.is_initialized)
+
+    def fingerprint(self) -> str:
+        """Return a hash of the network's configuration and of up to 1,000 numbers of each of its tensors."""
+        hashed = hashlib.sha256(self.network.config.to_json_string().encode())
+        for name, tensor in self.network.state_dict().items():
+            numbers = tensor.flatten()
+            some = numbers[:: max(1, len(numbers) // 1000)].float().cpu()
+            hashed.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode() + some.numpy().tobytes())
+        return hashed.hexdigest()[:12]
 
     @torch.inference_mode()
     def _read(self, input_ids: Sequence[int], past_key_values: Any, *, logits_to_keep: int) -> tuple[Tensor, Any]:

@@ -123,7 +123,10 @@ class Turn:
         """
         sent: list[tuple[int | None, ChatCompletionChunk]] = [(None, self._maker.opening(0))]
         for number, step in enumerate(self.steps):
-            sent += [(number, each) for each in self._maker.of_part(0, Part(step.text, [], None, step.finish_reason))]
+            sent += [
+                (number, each)
+                for each in self._maker.of_part(0, Part(step.text, [], None, step.finish_reason, step.entropy))
+            ]
         if self.complete:
             usage = self._maker.usage(
                 prompt_tokens=len(self._input_ids),

@@ -101,7 +101,7 @@ def test_a_text_that_fails_fails_alone(smollm, monkeypatch):
                 check_request(messages(question), temperature=0, max_tokens=15, stream=True), smollm
             )
             if number == 1:
-                stream._input_ids = [13, *stream._input_ids]
+                stream.input_ids = [13, *stream.input_ids]
             jobs.append(scheduler.submit(stream, client=str(number)))
 
         async def text(job):

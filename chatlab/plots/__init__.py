@@ -6,6 +6,7 @@ Knows nothing of models.
 
 from chatlab.plots.budget import budget_bar
 from chatlab.plots.calibration import calibration_plot
+from chatlab.plots.facets import Point, facet_lines
 from chatlab.plots.figures import Plot, new_figure
 from chatlab.plots.forward import attention_map, hidden_norms_plot, kv_cache_plot, logit_lens_plot
 from chatlab.plots.reply import stream_timing, token_strip
@@ -13,10 +14,12 @@ from chatlab.plots.sampling import diversity_bars, next_token_bars, temperature_
 
 __all__ = [
     "Plot",
+    "Point",
     "attention_map",
     "budget_bar",
     "calibration_plot",
     "diversity_bars",
+    "facet_lines",
     "hidden_norms_plot",
     "kv_cache_plot",
     "logit_lens_plot",

@@ -78,15 +78,15 @@ class Plot:
 
 
 def new_figure(
-    *, width: float = 7.0, height: float = 3.5, columns: int = 1, title: str = ""
+    *, width: float = 7.0, height: float = 3.5, columns: int = 1, rows: int = 1, title: str = ""
 ) -> tuple[Figure, list[Axes]]:
-    """Return a figure of so many inches and its axes side by side, in chatlab's plain style.
+    """Return a figure of so many inches and its axes, row by row, in chatlab's plain style.
 
     Colours are set one by one instead of through Matplotlib's global settings, which belong to the user.
     """
     figure = Figure(figsize=(width, height), layout="constrained", facecolor="white")
     FigureCanvasAgg(figure)
-    axes = list(figure.subplots(1, columns, squeeze=False)[0])
+    axes = list(figure.subplots(rows, columns, squeeze=False).flat)
     for each in axes:
         each.set_facecolor("white")
         each.spines[["top", "right"]].set_visible(False)

@@ -7,7 +7,6 @@ tokenizer's files, complete or absent. Knows nothing of where the GGUF came from
 from __future__ import annotations
 
 import errno
-import hashlib
 import os
 import re
 import shutil
@@ -18,6 +17,7 @@ from pathlib import Path
 from filelock import FileLock
 
 from chatlab.errors import ModelFilesError
+from chatlab.files import fingerprint
 from chatlab.weights.home import home
 
 __all__ = ["converted"]
@@ -77,21 +77,11 @@ def _remove_older(folder: Path, building: Path) -> None:
 
 
 def _fingerprint(gguf_path: Path) -> str:
-    """Hash the size, the first 16 MiB (the metadata) and 64 pieces of the rest: 20 ms whatever the size.
-
-    The time of change would not do: a copy of the file has another, and a class may share a cache of
-    converted models that it cannot write to.
-    """
+    """Hash the file, whose first 16 MiB are its metadata."""
     try:
-        with gguf_path.open("rb") as file:
-            size = os.fstat(file.fileno()).st_size
-            hashed = hashlib.sha256(size.to_bytes(8, "little") + file.read(2**24))
-            for piece in range(1, 65):
-                file.seek(max(0, size * piece // 64 - 2**14))
-                hashed.update(file.read(2**14))
+        return fingerprint(gguf_path)
     except OSError as error:
         raise ModelFilesError(f"Cannot read {gguf_path}: {error.strerror}.") from error
-    return hashed.hexdigest()[:12]
 
 
 @contextmanager

@@ -25,7 +25,7 @@ from torch import Tensor
 from chatlab.linear import GROUP, DenseLinear, Int4Linear, Int8Linear, Linear, RefinedLinear
 from chatlab.llama import Layer, Llama, Shape
 
-__all__ = ["build_llama", "has_int4", "load_int4", "save_int4"]
+__all__ = ["FILE", "build_llama", "has_int4", "load_int4", "save_int4"]
 
 FILE = "int4.safetensors"
 EMBEDDINGS, HEAD = "model.embed_tokens.weight", "lm_head.weight"  # one and the same where there is no second
