@@ -93,7 +93,7 @@ def serve_model(name: str | None, settings: ServerSettings) -> None:
     logging.basicConfig(format="%(asctime)s %(message)s", level=logging.WARNING)
     logging.getLogger("chatlab.server").setLevel(logging.INFO)
     server = Server(model, settings)
-    wants_key = " -H 'Authorization: Bearer YOUR_KEY'" if settings.api_keys else ""
+    wants_key = " -H 'Authorization: Bearer YOUR_KEY'" if settings.wants_key else ""
     print(
         f"""\
 {model.name} is served at {server.base_url}

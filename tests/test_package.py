@@ -115,6 +115,7 @@ LAYERS = [
     "plots",
     "transcripts",
     "magics",
+    "server.api_keys",
     "server.settings",
     "server.scheduler",
     "server.metrics",
@@ -183,6 +184,7 @@ LAYERS = [
     "benchmark",
     "lab",
     "learner_commands",
+    "key_commands",
     "cli",
     "__main__",
 ]

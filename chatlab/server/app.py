@@ -29,6 +29,7 @@ from chatlab.errors import BadRequestError, ModelNotFoundError, RequestError, Re
 from chatlab.parameters import split_body
 from chatlab.server import documentation
 from chatlab.server.answers import CLIENT_CLOSED_REQUEST, StreamResponse, error_response, json_response, whole_response
+from chatlab.server.api_keys import KeyFile
 from chatlab.server.guard import Guard
 from chatlab.server.metrics import Metrics
 from chatlab.server.scheduler import Scheduler
@@ -39,8 +40,15 @@ __all__ = ["create_app"]
 logger = logging.getLogger("chatlab.server")
 
 
-def create_app(model: ChatModel, scheduler: Scheduler, metrics: Metrics, settings: ServerSettings) -> ASGIApp:
-    """Return the ASGI application that answers for one model."""
+def create_app(
+    model: ChatModel,
+    scheduler: Scheduler,
+    metrics: Metrics,
+    settings: ServerSettings,
+    *,
+    keys: KeyFile | None = None,
+) -> ASGIApp:
+    """Return the ASGI application that answers for one model, to those whose keys are in the file."""
     app: FastAPI = FastAPIOffline(
         title="chatlab",
         version=chatlab.__version__,
@@ -106,7 +114,7 @@ def create_app(model: ChatModel, scheduler: Scheduler, metrics: Metrics, setting
     app.add_exception_handler(HTTPException, _answer_http_error)
     app.add_exception_handler(ClientDisconnect, _note_that_client_left)
     app.add_exception_handler(Exception, _answer_error)
-    guarded: ASGIApp = Guard(app, settings, metrics)
+    guarded: ASGIApp = Guard(app, settings, metrics, keys)
     if settings.cors_origins:
         guarded = CORSMiddleware(
             guarded,

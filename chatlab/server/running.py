@@ -20,6 +20,7 @@ from chatlab.chat_model import ChatModel
 from chatlab.display import escape, view
 from chatlab.errors import ServerStartError
 from chatlab.model import resolve
+from chatlab.server.api_keys import KeyFile
 from chatlab.server.app import create_app
 from chatlab.server.metrics import Metrics
 from chatlab.server.scheduler import Scheduler
@@ -115,6 +116,9 @@ class _Uvicorn(uvicorn.Server):
     """Uvicorn, which lets the scheduler end the replies before it closes their connections."""
 
     def __init__(self, model: ChatModel, settings: ServerSettings) -> None:
+        keys = None if settings.key_file is None else KeyFile(settings.key_file)
+        if keys:
+            keys.holders()  # a file that is none is told now, not to the first learner
         metrics = Metrics()
         self._grace = settings.grace
         self._scheduler = Scheduler(
@@ -123,7 +127,7 @@ class _Uvicorn(uvicorn.Server):
         metrics.watch(self._scheduler)
         super().__init__(
             uvicorn.Config(
-                create_app(model, self._scheduler, metrics, settings),
+                create_app(model, self._scheduler, metrics, settings, keys=keys),
                 log_config=None,
                 access_log=False,
                 lifespan="off",
