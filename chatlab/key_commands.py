@@ -1,6 +1,7 @@
-"""Key commands: `chatlab keys add`, `list`, `revoke` and `budget`.
+"""Key commands: `chatlab keys add`, `list`, `revoke`, `budget` and `usage`.
 
-In: what is typed in a terminal. Out: a key file that `chatlab serve --api-keys` reads. Knows nothing of its own, nor of
+In: what is typed in a terminal. Out: a key file that `chatlab serve --api-keys` reads, and what its learners have used.
+Knows nothing of its own, nor of
 the server that is running: it notices the change of the file.
 """
 
@@ -80,6 +81,24 @@ def budget(
     if limits:
         _key_file(file).set_limits(limits, name)
     list_keys(file)
+
+
+@app.command()
+def usage(
+    file: File = FILE,
+    write: Annotated[Path | None, typer.Option(help="Write to this file instead of the screen.")] = None,
+) -> None:
+    """Print what everybody has used, day by day, as CSV."""
+    from chatlab.files import write_whole
+    from chatlab.server.usage import Usage, usage_path
+
+    _key_file(file).holders()
+    table = Usage(usage_path(file)).to_csv()
+    if write is None:
+        print(table, end="")
+    else:
+        write_whole(write, table.encode())
+        print(f"Written: {write}")
 
 
 def _key_file(path: Path) -> KeyFile:

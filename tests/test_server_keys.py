@@ -70,8 +70,8 @@ def test_limits_are_everyones_unless_one_has_ones_own(keys):
     keys.add("bob", limits={"tokens_per_day": 7, "tokens_per_minute": None})
     keys.set_limits({"requests_per_minute": 5, "tokens_per_day": 1000})
     keys.set_limits({"requests_per_minute": None}, "bob")
-    assert keys.current("ada").budget == Budget(requests_per_minute=5, tokens_per_minute=20_000, tokens_per_day=1000)
-    assert keys.current("bob").budget == Budget(tokens_per_day=7)
+    assert keys.holders()["ada"].budget == Budget(requests_per_minute=5, tokens_per_minute=20_000, tokens_per_day=1000)
+    assert keys.holders()["bob"].budget == Budget(tokens_per_day=7)
 
 
 @pytest.mark.parametrize(

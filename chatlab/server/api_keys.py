@@ -111,10 +111,10 @@ class KeyFile:
                 found = holder
         return found
 
-    def current(self, name: str) -> KeyHolder | None:
-        """Return who has the name now, None where nobody has."""
+    def current(self) -> dict[str, KeyHolder]:
+        """Return everyone with a key, by name, as `whose` knows them: where the file is spoilt, as they were before."""
         self._look_again()
-        return self._holders.get(name)
+        return self._holders
 
     def add(self, name: str, *, teacher: bool = False, limits: Mapping[str, int | None] | None = None) -> str:
         """Make a key for someone and return it; nobody can find it out later. `limits` are those that differ.
