@@ -65,6 +65,7 @@ _HOME = {
     "temperature_family": "prediction",
     "tokenize": "tokens",
     "trace": "tracing",
+    "use": "model",
     "user": "messages",
     "validate": "messages",
 }
@@ -116,6 +117,7 @@ __all__ = [
     "temperature_family",
     "tokenize",
     "trace",
+    "use",
     "user",
     "validate",
 ]
@@ -148,7 +150,7 @@ if TYPE_CHECKING:
     from chatlab.kv_cache import kv_cache_size, kv_cache_table
     from chatlab.linting import lint
     from chatlab.messages import assistant, developer, system, user, validate
-    from chatlab.model import load
+    from chatlab.model import load, use
     from chatlab.prediction import next_token, temperature_family
     from chatlab.prices import Prices, cost
     from chatlab.questions.quizzes import quiz

@@ -112,7 +112,7 @@ def chat(
         str | None, typer.Option(help="Take the model from an OpenAI-compatible server; --model is its name there.")
     ] = None,
     api_key: Annotated[
-        str | None, typer.Option(help="The server's key; default: the environment variable OPENAI_API_KEY.")
+        str | None, typer.Option(help="The server's key; default: the environment variable CHATLAB_API_KEY.")
     ] = None,
     json: Annotated[
         bool, typer.Option("--json", help="Print the whole response as JSON (with a prompt only).")

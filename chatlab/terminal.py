@@ -15,7 +15,8 @@ from openai.types.chat import ChatCompletionChunk
 
 from chatlab.conversation import Conversation
 from chatlab.errors import ChatlabError
-from chatlab.model import engine_of, load
+from chatlab.model import load
+from chatlab.remote import engine_of
 from chatlab.server import Server, ServerSettings
 
 __all__ = ["converse", "say", "serve_model"]
