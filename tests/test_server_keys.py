@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import os
 import threading
 
@@ -167,7 +166,3 @@ def test_a_server_open_to_others_is_content_with_a_file_of_keys(keys):
     assert ServerSettings(host="0.0.0.0", key_file=keys.path).wants_key
     with pytest.raises(KeyFileError, match="chatlab keys add NAME --file"):
         serve(ScriptedModel("x"), settings=ServerSettings(key_file=keys.path))
-
-
-def basic(key):
-    return {"Authorization": "Basic " + base64.b64encode(f"anyone:{key}".encode()).decode()}

@@ -7,7 +7,6 @@ key. Each answer carries an `x-request-id`. Knows nothing of chat completions.
 from __future__ import annotations
 
 import base64
-import binascii
 import hmac
 import logging
 import re
@@ -113,7 +112,7 @@ def _key_of(headers: Headers, *, with_password: bool) -> str:
     if with_password and scheme.lower() == "basic":
         try:
             return base64.b64decode(sent, validate=True).decode().partition(":")[2].strip()
-        except (binascii.Error, UnicodeDecodeError):
+        except ValueError:
             raise AuthenticationError("The password that was sent cannot be read. It is a teacher's key.") from None
     raise AuthenticationError("This server wants a key: send the header 'Authorization: Bearer YOUR_KEY'.")
 
