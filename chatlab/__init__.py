@@ -67,6 +67,7 @@ _HOME = {
     "temperature_family": "prediction",
     "tokenize": "tokens",
     "trace": "tracing",
+    "use": "model",
     "user": "messages",
     "validate": "messages",
 }
@@ -120,6 +121,7 @@ __all__ = [
     "temperature_family",
     "tokenize",
     "trace",
+    "use",
     "user",
     "validate",
 ]
@@ -153,7 +155,7 @@ if TYPE_CHECKING:
     from chatlab.kv_cache import kv_cache_size, kv_cache_table
     from chatlab.linting import lint
     from chatlab.messages import assistant, developer, system, user, validate
-    from chatlab.model import load
+    from chatlab.model import load, use
     from chatlab.prediction import next_token, temperature_family
     from chatlab.prices import Prices, cost
     from chatlab.questions.placement_test import placement

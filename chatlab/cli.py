@@ -15,6 +15,7 @@ from typing import Annotated
 import typer
 
 import chatlab
+from chatlab.key_commands import app as keys_app
 from chatlab.learner_commands import progress, review
 
 __all__ = ["app", "main"]
@@ -27,6 +28,7 @@ app = typer.Typer(
 )
 app.command()(progress)
 app.command()(review)
+app.add_typer(keys_app, name="keys")
 models_app = typer.Typer(help="List, fetch, locate and remove models. Alone: list.")
 app.add_typer(models_app, name="models")
 
@@ -110,7 +112,7 @@ def chat(
         str | None, typer.Option(help="Take the model from an OpenAI-compatible server; --model is its name there.")
     ] = None,
     api_key: Annotated[
-        str | None, typer.Option(help="The server's key; default: the environment variable OPENAI_API_KEY.")
+        str | None, typer.Option(help="The server's key; default: the environment variable CHATLAB_API_KEY.")
     ] = None,
     json: Annotated[
         bool, typer.Option("--json", help="Print the whole response as JSON (with a prompt only).")
@@ -153,6 +155,9 @@ def serve(
         list[str] | None,
         typer.Option(envvar="CHATLAB_API_KEY", help="A key that opens the server; may be given several times."),
     ] = None,
+    api_keys: Annotated[
+        Path | None, typer.Option(help="A file with a key and a budget for each learner: `chatlab keys add` makes it.")
+    ] = None,
     any_model_name: Annotated[bool, typer.Option("--any-model-name", help="Answer to every model name.")] = False,
     side_by_side: Annotated[int, typer.Option(help="How many requests are worked on at the same time.")] = 8,
     queue_length: Annotated[int, typer.Option(help="How many more may wait; the next one gets a 429.")] = 64,
@@ -172,6 +177,7 @@ def serve(
             host=host,
             port=port,
             api_keys=tuple(api_key or ()),
+            key_file=api_keys,
             any_model_name=any_model_name,
             side_by_side=side_by_side,
             queue_length=queue_length,

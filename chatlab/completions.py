@@ -16,7 +16,7 @@ from chatlab.chat_model import ChatModel
 from chatlab.engines import Engine, ReplyStream
 from chatlab.messages import Message
 from chatlab.model import resolve
-from chatlab.remote import RemoteModel
+from chatlab.remote import RemoteModel, engine_of
 from chatlab.requests import ChatOptions, check_request
 from chatlab.streaming import ChatCompletionStream
 
@@ -162,6 +162,7 @@ def open_stream(
     'Hey'
     """
     request = check_request(messages, stream=stream, **options)
-    if isinstance(model, RemoteModel):
-        return model.stream(request.messages, options)
-    return ChatCompletionStream(request, resolve(model))
+    engine = engine_of(model)
+    if isinstance(engine, RemoteModel):
+        return engine.stream(request.messages, options)
+    return ChatCompletionStream(request, resolve(engine))

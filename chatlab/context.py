@@ -16,8 +16,7 @@ from chatlab.engines import Engine
 from chatlab.errors import BadRequestError, ContextLengthError
 from chatlab.fitted import Dropped, Fitted
 from chatlab.messages import Message, validate
-from chatlab.model import engine_of
-from chatlab.remote import vocabulary_of
+from chatlab.remote import engine_of, vocabulary_of
 from chatlab.summaries import summarise, summary_turn
 from chatlab.tokens import count_tokens
 

@@ -21,7 +21,7 @@ from chatlab.engines import Engine, ReplyStream
 from chatlab.errors import BadRequestError, ReplyStoppedError
 from chatlab.files import write_whole
 from chatlab.messages import Message, assistant, role_of, system, user, validate
-from chatlab.model import engine_of
+from chatlab.remote import engine_of
 from chatlab.requests import check_request
 from chatlab.streaming import join_chunks
 

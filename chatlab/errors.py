@@ -21,6 +21,7 @@ and code that a chat completions server would answer. Knows nothing of models, m
     ├── LocalModelNeededError         a server does not show what is asked for; a model on this machine does
     ├── ModelFilesError               the model's files cannot be had, stored or read
     ├── ServerStartError              a server cannot listen where it should
+    ├── KeyFileError                  a file of API keys cannot be read or changed as asked
     ├── ChatTemplateError             the model has no (working) chat template
     └── ReplyStoppedError             a whole reply was asked for and stopped before its end
 
@@ -49,6 +50,7 @@ __all__ = [
     "ChatlabError",
     "ContextLengthError",
     "InternalServerError",
+    "KeyFileError",
     "LocalModelNeededError",
     "ModelFilesError",
     "ModelNotFoundError",
@@ -209,6 +211,10 @@ class ModelFilesError(ChatlabError):
 
 class ServerStartError(ChatlabError):
     """A server cannot listen at the address it was given."""
+
+
+class KeyFileError(ChatlabError):
+    """A file of API keys cannot be read, or not be changed as asked; the message says why."""
 
 
 class ChatTemplateError(ChatlabError):

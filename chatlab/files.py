@@ -28,8 +28,10 @@ def fingerprint(path: Path) -> str:
     return hashed.hexdigest()[:12]
 
 
-def write_whole(path: Path, content: bytes) -> None:
+def write_whole(path: Path, content: bytes, *, mode: int = 0o644) -> None:
     """Write a file by way of a temporary one beside it, so that a crash or a full disk leaves the old one as it was.
+
+    `mode` says who may read it: by default everyone on the machine, so that a teacher can.
 
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     write_whole(Path(folder) / "new" / "a.txt", b"hello")
@@ -41,7 +43,7 @@ def write_whole(path: Path, content: bytes) -> None:
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(content)
-        os.chmod(temporary, 0o644)  # a temporary file is its owner's alone; a teacher should be able to read this one
+        os.chmod(temporary, mode)  # a temporary file is its owner's alone
         os.replace(temporary, path)
     except BaseException:
         os.unlink(temporary)

@@ -98,7 +98,7 @@ class ChatlabMagics(Magics):  # type: ignore[misc]
     @argument("--seed", metavar="N", type=_whole_number, help="a whole number; the same one gives the same reply")
     @argument("--max-completion-tokens", metavar="N", type=_whole_number, help="the longest reply, in tokens")
     @argument("--model", metavar="NAME", help="the model, from now on: a hub id, a folder or a GGUF file")
-    @argument("--base-url", metavar="URL", help="take the model from this server, from now on; key: OPENAI_API_KEY")
+    @argument("--base-url", metavar="URL", help="take the model from this server, from now on; key: CHATLAB_API_KEY")
     @argument("--new", action="store_true", help="start a new conversation")
     @argument("--stream", action=argparse.BooleanOptionalAction, default=True, help="show the reply while it is made")
     @argument("--show", action="store_true", help="return the conversation (%%chat --show, without a message)")

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import re
 import threading
+import warnings
 from pathlib import Path
 
 import torch
@@ -25,7 +26,7 @@ from chatlab.weights.home import home
 from chatlab.weights.hub import hub_folder
 from chatlab.weights.int4 import has_int4
 
-__all__ = ["ChatModel", "engine_of", "load", "resolve"]
+__all__ = ["ChatModel", "chosen", "load", "resolve", "use"]
 
 
 def load(name: str | Path | None = None, *, device: str = "auto", chat_template: str | None = None) -> ChatModel:
@@ -49,9 +50,26 @@ def load(name: str | Path | None = None, *, device: str = "auto", chat_template:
         return _loaded[key]
 
 
-def engine_of(model: Engine | str | Path | None) -> Engine:
-    """Return the model itself, on this machine or on a server, or the one that a name (None: the default) leads to."""
-    return model if isinstance(model, Engine) else load(model)
+def use(model: Engine | str | Path | None) -> Engine | None:
+    """Make a model the default one, here or on a server, for everything that is not given another; return it.
+
+    What needs tokens, logits or weights cannot ask a server: it goes on with the default model on this machine, and
+    warns once where that is another model. None goes back to the beginning.
+
+    >>> from chatlab.testing import ScriptedModel
+    >>> use(ScriptedModel("Hello!"))
+    ScriptedModel('scripted')
+    >>> use(None)
+    """
+    global _chosen
+    _chosen = None if model is None else model if isinstance(model, Engine) else load(model)
+    _told.clear()
+    return _chosen
+
+
+def chosen() -> Engine | None:
+    """Return the model that `use` made the default one, or None."""
+    return _chosen
 
 
 def resolve(model: Engine | str | Path | None) -> ChatModel:
@@ -59,7 +77,18 @@ def resolve(model: Engine | str | Path | None) -> ChatModel:
 
     Raises `LocalModelNeededError` for a model on a server, which shows neither its tokens nor its weights.
     """
-    engine = engine_of(model)
+    if model is None:
+        if isinstance(_chosen, ChatModel):
+            return _chosen
+        model = load()
+        if _chosen is not None and _chosen.name != model.name and _chosen.name not in _told:
+            _told.add(_chosen.name)
+            warnings.warn(
+                f"{_chosen!r} does not show its tokens, logits and weights. What you see of those here is of "
+                f"{model.name}, on this machine.",
+                stacklevel=3,
+            )
+    engine = model if isinstance(model, Engine) else load(model)
     if isinstance(engine, ChatModel):
         return engine
     raise LocalModelNeededError(
@@ -69,6 +98,8 @@ def resolve(model: Engine | str | Path | None) -> ChatModel:
     )
 
 
+_chosen: Engine | None = None
+_told: set[str] = set()
 _loaded: dict[tuple[str, str, str | None], ChatModel] = {}
 _loading = threading.Lock()
 

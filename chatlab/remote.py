@@ -9,6 +9,7 @@ from __future__ import annotations
 import numbers
 import os
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -20,12 +21,12 @@ from chatlab.encodings import encoding as encoding_named
 from chatlab.engines import Engine
 from chatlab.errors import BadRequestError, ModelNotFoundError
 from chatlab.messages import Message
-from chatlab.model import resolve
-from chatlab.remote_answers import EXTRAS, no_completion, raise_plainly
+from chatlab.model import chosen, load, resolve, use
+from chatlab.remote_answers import EXTRAS, key_variable, no_completion, raise_plainly
 from chatlab.remote_stream import RemoteStream, close_with, url_of, wait_for
 from chatlab.requests import ChatOptions
 
-__all__ = ["RemoteModel", "connect", "vocabulary_of"]
+__all__ = ["RemoteModel", "connect", "engine_of", "vocabulary_of"]
 
 
 def connect(
@@ -41,9 +42,9 @@ def connect(
     """Return a model on an OpenAI-compatible server, to be given to `chat_completions`, `Conversation` and others.
 
     `base_url` is the server's address, with or without `/v1` at its end. `model` None takes the only model there is.
-    `api_key` None takes the environment variable OPENAI_API_KEY, if it is set. `timeout` (in seconds; None: the
-    client's own) and `max_retries` are those of the official client, which tries again by itself after a failed
-    connection and after 408, 409, 429 and 5xx.
+    `api_key` None takes the environment variable CHATLAB_API_KEY, if it is set; OPENAI_API_KEY is sent to
+    api.openai.com and to nobody else. `timeout` (in seconds; None: the client's own) and `max_retries` are those of the
+    official client, which tries again by itself after a failed connection and after 408, 409, 429 and 5xx.
 
     `context_length` is how many tokens prompt and reply may have there, if known: `Conversation` then leaves out what
     does not fit. A server does not show its tokenizer, so messages are counted with `encoding`: an estimate.
@@ -58,7 +59,7 @@ def connect(
         check_integer("context_length", context_length, minimum=1)
     encoding_named(encoding)  # an encoding that cannot be had is told here, not in the middle of a chat
     url = _endpoint(base_url)
-    key = os.environ.get("OPENAI_API_KEY", "") if api_key is None else api_key
+    key = os.environ.get(key_variable(url), "") if api_key is None else api_key
     # A proxy is for reaching others: asked for a server on this machine, it would look on its own.
     connections = openai.DefaultAsyncHttpxClient(trust_env=urlsplit(url).hostname not in LOOPBACK_NAMES)
     client = openai.AsyncOpenAI(
@@ -105,6 +106,21 @@ class RemoteModel(Engine):
     def __repr__(self) -> str:
         limit = "" if self.context_length is None else f", context_length={self.context_length}"
         return f"RemoteModel({self.name!r}, base_url={self.base_url!r}{limit})"
+
+
+def engine_of(model: Engine | str | Path | None) -> Engine:
+    """Return the model itself, on this machine or on a server, or the one that a name leads to.
+
+    None is what `chatlab.use` chose; without a choice the server at CHATLAB_BASE_URL, with CHATLAB_MODEL as the model's
+    name there; without that variable the default model on this machine.
+    """
+    if isinstance(model, Engine):
+        return model
+    if model is not None:
+        return load(model)
+    if chosen() is None and (base_url := os.environ.get("CHATLAB_BASE_URL")):
+        use(connect(base_url, model=os.environ.get("CHATLAB_MODEL")))
+    return chosen() or load()
 
 
 def vocabulary_of(model: Engine) -> ChatModel | str:

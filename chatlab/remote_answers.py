@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from typing import Any, NoReturn
+from urllib.parse import urlsplit
 
 import httpx2
 import openai
@@ -30,11 +31,22 @@ from chatlab.errors import (
     ServerAnswerError,
 )
 
-__all__ = ["EXTRAS", "ChunkTidier", "no_completion", "raise_plainly"]
+__all__ = ["EXTRAS", "ChunkTidier", "key_variable", "no_completion", "raise_plainly"]
 
 EXTRAS = ("top_k", "min_p", "repetition_penalty")  # what chatlab offers beyond OpenAI's parameters
 _TOO_LONG = re.compile(r"context[ _](length|size|window)", re.IGNORECASE)
 _LONGEST_QUOTE = 500
+
+
+def key_variable(url: str) -> str:
+    """Return the environment variable with the key for an address: a service's own key is for that service only.
+
+    >>> key_variable("https://api.openai.com/v1"), key_variable("http://room.example:8000/v1")
+    ('OPENAI_API_KEY', 'CHATLAB_API_KEY')
+    """
+    parts = urlsplit(url)
+    openais = parts.scheme == "https" and parts.hostname == "api.openai.com"
+    return "OPENAI_API_KEY" if openais else "CHATLAB_API_KEY"
 
 
 def raise_plainly(
@@ -86,7 +98,7 @@ def _refusal(error: openai.APIStatusError, url: str, secret: str, parameters: Ma
     if status == 401:
         return AuthenticationError(
             f"{url} wants an API key that it knows: {said} Give it as chatlab.connect(..., api_key=...), or in the "
-            "environment variable OPENAI_API_KEY.",
+            f"environment variable {key_variable(url)}.",
             **described,
         )
     if status == 403:

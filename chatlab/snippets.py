@@ -13,8 +13,8 @@ from typing import Any
 
 from chatlab.conversation import Conversation
 from chatlab.messages import role_of
-from chatlab.model import engine_of
-from chatlab.remote import RemoteModel
+from chatlab.remote import RemoteModel, engine_of
+from chatlab.remote_answers import key_variable
 
 __all__ = ["as_curl", "as_python"]
 
@@ -64,7 +64,7 @@ def as_curl(conversation: Conversation) -> str:
     body = json.dumps(_request(conversation), ensure_ascii=False, indent=2)
     lines = [f"curl {shlex.quote(url + '/chat/completions')}", '-H "Content-Type: application/json"']
     if key:
-        lines.append('-H "Authorization: Bearer $OPENAI_API_KEY"')
+        lines.append(f'-H "Authorization: Bearer ${key_variable(url)}"')
     lines.append(f"-d {shlex.quote(body)}")
     first = "" if key else "# Start the server first, in another terminal: chatlab serve\n"
     return first + " \\\n  ".join(lines) + "\n"
@@ -74,7 +74,7 @@ def _address(conversation: Conversation) -> tuple[str, str]:
     """Return the address to ask, and for a server elsewhere the expression that finds the key."""
     engine = engine_of(conversation.model)
     if isinstance(engine, RemoteModel):
-        return engine.base_url, 'os.environ.get("OPENAI_API_KEY", "no-api-key")'
+        return engine.base_url, f'os.environ.get("{key_variable(engine.base_url)}", "no-api-key")'
     return LOCAL, ""
 
 

@@ -18,8 +18,7 @@ from chatlab.completions import open_stream
 from chatlab.engines import Engine
 from chatlab.errors import ReplyStoppedError
 from chatlab.messages import Message, assistant, user
-from chatlab.model import engine_of
-from chatlab.remote import vocabulary_of
+from chatlab.remote import engine_of, vocabulary_of
 from chatlab.tokens import count_tokens
 
 __all__ = ["Summary", "summarise", "summary_turn"]

@@ -15,7 +15,8 @@ from openai.types.chat import ChatCompletionChunk
 
 from chatlab.conversation import Conversation
 from chatlab.errors import ChatlabError
-from chatlab.model import engine_of, load
+from chatlab.model import load
+from chatlab.remote import engine_of
 from chatlab.server import Server, ServerSettings
 
 __all__ = ["converse", "say", "serve_model"]
@@ -93,7 +94,7 @@ def serve_model(name: str | None, settings: ServerSettings) -> None:
     logging.basicConfig(format="%(asctime)s %(message)s", level=logging.WARNING)
     logging.getLogger("chatlab.server").setLevel(logging.INFO)
     server = Server(model, settings)
-    wants_key = " -H 'Authorization: Bearer YOUR_KEY'" if settings.api_keys else ""
+    wants_key = " -H 'Authorization: Bearer YOUR_KEY'" if settings.wants_key else ""
     print(
         f"""\
 {model.name} is served at {server.base_url}

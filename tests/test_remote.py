@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 import chatlab
 from chatlab import Conversation, cli, connect, errors, user
 from chatlab.panels import ChatPanel
+from chatlab.remote import engine_of
 from chatlab.requests import ChatOptions
 from chatlab.testing import ScriptedModel
 
@@ -22,7 +23,7 @@ KEY = "sk-secret-key"
 
 @pytest.fixture
 def server(monkeypatch):
-    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    monkeypatch.delenv("CHATLAB_API_KEY", raising=False)
     with running_server() as running:
         yield running
 
@@ -132,7 +133,7 @@ def test_mistakes_are_found_before_anything_is_sent(server, remote):
         ("unprocessable", errors.BadRequestError, openai.BadRequestError, "Extra inputs are not permitted"),
         ("missing", errors.ModelNotFoundError, openai.NotFoundError, "model=..."),
         ("no-path", errors.NotFoundError, openai.NotFoundError, "Most addresses end in /v1"),
-        ("key", errors.AuthenticationError, openai.AuthenticationError, "OPENAI_API_KEY"),
+        ("key", errors.AuthenticationError, openai.AuthenticationError, "CHATLAB_API_KEY"),
         ("forbidden", errors.PermissionDeniedError, openai.PermissionDeniedError, "Not yours."),
         ("busy", errors.RateLimitError, openai.RateLimitError, "Ask again in 7 seconds"),
         ("broken", errors.InternalServerError, openai.InternalServerError, "Out of order."),
@@ -330,12 +331,82 @@ def test_the_only_model_is_taken(server):
 
 
 def test_key_is_sent_and_never_shown(server, remote, monkeypatch):
-    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    monkeypatch.setenv("CHATLAB_API_KEY", KEY)
     for model in (remote(), remote(api_key=KEY)):
         chatlab.chat_completions(HI, model)
         assert server.headers[-1]["authorization"] == f"Bearer {KEY}"
         chat = Conversation(model=model)
         assert all(KEY not in shown for shown in (repr(model), str(vars(model)), repr(chat), chat.to_json()))
+
+
+def test_a_key_of_openais_is_sent_to_openai_alone(server, remote, monkeypatch):
+    monkeypatch.delenv("CHATLAB_API_KEY", raising=False)
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    chatlab.chat_completions(HI, remote())
+    assert KEY not in str(server.headers[-1])
+    for url in (
+        "https://api.openai.com.evil.example/v1",
+        "https://evil.example/api.openai.com",
+        "http://api.openai.com",
+    ):
+        assert connect(url, model="any").client.api_key != KEY
+    assert connect("https://api.openai.com/v1", model="any").client.api_key == KEY
+    monkeypatch.setenv("CHATLAB_API_KEY", "a room's")
+    assert connect("https://api.openai.com/v1", model="any").client.api_key == KEY
+    assert connect(server.base_url, model="any").client.api_key == "a room's"
+
+
+@pytest.fixture
+def nothing_chosen(monkeypatch):
+    monkeypatch.delenv("CHATLAB_BASE_URL", raising=False)
+    monkeypatch.delenv("CHATLAB_MODEL", raising=False)
+    yield
+    chatlab.use(None)
+
+
+def test_a_server_in_use_answers_whatever_names_no_model(server, remote, nothing_chosen, model):
+    chatlab.use(remote())
+    assert chatlab.chat_completions(HI).choices[0].message.content == "Hello!"
+    assert Conversation()("Hi").choices[0].message.content == "Hello!"
+    assert ChatPanel().conversation.model.name == "told"
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        assert chatlab.decode(chatlab.encode("Hi")) == "Hi"
+        chatlab.next_token("Hi")
+    assert [f"of {model.name}, on this machine" in str(each.message) for each in said] == [True], "told once"
+    asked = len(server.bodies)
+    assert (
+        "Paris"
+        in chatlab.chat_completions(
+            [chatlab.system("You are a helpful assistant."), user("What is the capital of France?")],
+            model,
+            temperature=0,
+        )
+        .choices[0]
+        .message.content
+    )
+    chatlab.use(None)
+    assert isinstance(engine_of(None), chatlab.ChatModel) and len(server.bodies) == asked
+
+
+def test_a_local_model_in_use_is_looked_into_as_well(nothing_chosen):
+    chatlab.use(ScriptedModel("Hello!"))
+    assert chatlab.chat_completions(HI).model == "scripted"
+    assert len(chatlab.encode("Hi")) == 2, "a token for each byte, as the scripted model has it"
+
+
+def test_the_environment_names_the_server(server, nothing_chosen, monkeypatch):
+    monkeypatch.setenv("CHATLAB_BASE_URL", server.base_url)
+    monkeypatch.setenv("CHATLAB_API_KEY", KEY)
+    assert chatlab.chat_completions(HI).choices[0].message.content == "Hello!"
+    assert server.headers[-1]["authorization"] == f"Bearer {KEY}"
+    server.models = ["one", "two"]
+    chatlab.use(None)
+    with pytest.raises(errors.ModelNotFoundError, match="2 models"):
+        chatlab.chat_completions(HI)
+    monkeypatch.setenv("CHATLAB_MODEL", "two")
+    chatlab.chat_completions(HI)
+    assert server.bodies[-1]["model"] == "two"
 
 
 def test_chat_on_the_command_line(server):

@@ -43,10 +43,10 @@ def test_the_curl_command_gets_the_same_reply_and_sends_the_text_as_it_is(server
 
 
 def test_a_server_elsewhere_is_asked_with_the_key_from_the_environment(server, monkeypatch):
-    monkeypatch.setenv("OPENAI_API_KEY", "secret-key")
+    monkeypatch.setenv("CHATLAB_API_KEY", "secret-key")
     chat = asked(chatlab.connect(server.url))
     for program in (as_python(chat), as_curl(chat)):
-        assert f"{server.url}/v1" in program and "secret-key" not in program and "OPENAI_API_KEY" in program
+        assert f"{server.url}/v1" in program and "secret-key" not in program and "CHATLAB_API_KEY" in program
     result = subprocess.run([sys.executable, "-c", as_python(chat)], capture_output=True, text=True)
     assert result.stdout == "Hello, Ana!\n", result.stderr
 

@@ -17,7 +17,6 @@ from chatlab.conversation import Conversation
 from chatlab.display import count_of
 from chatlab.engines import Engine
 from chatlab.messages import Message, role_of, user
-from chatlab.model import engine_of
 from chatlab.panels.chat_export import ChatExport
 from chatlab.panels.chat_log import ChatLog, turns_html
 from chatlab.panels.chat_progress import Progress
@@ -25,6 +24,7 @@ from chatlab.panels.chat_settings import ChatSettings
 from chatlab.panels.message_box import MessageBox
 from chatlab.panels.panel import LABELLED, Panel, Throttle
 from chatlab.panels.saved import SavedChat
+from chatlab.remote import engine_of
 
 __all__ = ["ChatPanel"]
 

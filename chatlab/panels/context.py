@@ -20,11 +20,10 @@ from chatlab.display import count_of
 from chatlab.engines import Engine, ReplyStream
 from chatlab.errors import ChatlabError, ReplyStoppedError
 from chatlab.messages import Message, user, validate
-from chatlab.model import engine_of
 from chatlab.panels.asking import Answer, answer_html, answers_html
 from chatlab.panels.garden import CONVERSATION
 from chatlab.panels.panel import LABELLED, WIDE, Panel, Throttle, number_field
-from chatlab.remote import vocabulary_of
+from chatlab.remote import engine_of, vocabulary_of
 from chatlab.tokens import count_tokens, tokens_per_message
 
 __all__ = ["ContextPanel"]

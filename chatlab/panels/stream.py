@@ -18,10 +18,10 @@ import ipywidgets as widgets
 from chatlab.checks import LOOPBACK_NAMES
 from chatlab.display import count_of, escape, view
 from chatlab.engines import Engine
-from chatlab.model import engine_of, resolve
+from chatlab.model import resolve
 from chatlab.panels.panel import LABELLED, WIDE, Panel, number_field
 from chatlab.panels.receipts import Receipt, receive
-from chatlab.remote import RemoteModel
+from chatlab.remote import RemoteModel, engine_of
 from chatlab.server.running import serve
 
 __all__ = ["StreamPanel"]

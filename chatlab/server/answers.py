@@ -29,6 +29,7 @@ __all__ = ["CLIENT_CLOSED_REQUEST", "StreamResponse", "error_response", "json_re
 
 logger = logging.getLogger("chatlab.server")
 
+WHEN_TO_RETRY = ("retry-after", "x-should-retry", "x-ratelimit-")
 SEPARATOR = "\n"  # as hosted services end the lines of a stream
 CLIENT_CLOSED_REQUEST = 499  # nginx's number, for the log: the client that left does not see it
 SERVER_ERROR: dict[str, Any] = {
@@ -47,8 +48,8 @@ def json_response(content: Mapping[str, Any], status: int = 200, headers: Mappin
 def error_response(error: Exception) -> Response:
     """Return what a hosted service would answer: `{"error": {"message", "type", "param", "code"}}`."""
     headers = {}
-    if isinstance(error, RateLimitError) and "retry-after" in error.response.headers:
-        headers["Retry-After"] = error.response.headers["retry-after"]
+    if isinstance(error, RateLimitError):
+        headers = {name: text for name, text in error.response.headers.items() if name.startswith(WHEN_TO_RETRY)}
     status = error.status_code if isinstance(error, RequestError) else 500
     if status == 401:
         headers["WWW-Authenticate"] = "Bearer"

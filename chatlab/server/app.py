@@ -19,18 +19,20 @@ from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import ClientDisconnect
-from starlette.responses import RedirectResponse, Response
+from starlette.responses import HTMLResponse, RedirectResponse, Response
 from starlette.types import ASGIApp
 
 import chatlab
 from chatlab.chat_model import ChatModel
 from chatlab.completions import open_stream
-from chatlab.errors import BadRequestError, ModelNotFoundError, RequestError, RequestTooLargeError
+from chatlab.errors import BadRequestError, ModelNotFoundError, RateLimitError, RequestError, RequestTooLargeError
 from chatlab.parameters import split_body
 from chatlab.server import documentation
 from chatlab.server.answers import CLIENT_CLOSED_REQUEST, StreamResponse, error_response, json_response, whole_response
+from chatlab.server.budgets import LIMIT_HEADERS
 from chatlab.server.guard import Guard
 from chatlab.server.metrics import Metrics
+from chatlab.server.room import PAGE_HEADERS, Room
 from chatlab.server.scheduler import Scheduler
 from chatlab.server.settings import ServerSettings
 
@@ -39,8 +41,15 @@ __all__ = ["create_app"]
 logger = logging.getLogger("chatlab.server")
 
 
-def create_app(model: ChatModel, scheduler: Scheduler, metrics: Metrics, settings: ServerSettings) -> ASGIApp:
-    """Return the ASGI application that answers for one model."""
+def create_app(
+    model: ChatModel,
+    scheduler: Scheduler,
+    metrics: Metrics,
+    settings: ServerSettings,
+    *,
+    room: Room | None = None,
+) -> ASGIApp:
+    """Return the ASGI application that answers for one model, to everyone or to those who have a key of the room."""
     app: FastAPI = FastAPIOffline(
         title="chatlab",
         version=chatlab.__version__,
@@ -64,16 +73,24 @@ def create_app(model: ChatModel, scheduler: Scheduler, metrics: Metrics, setting
     @app.post("/v1/chat/completions", **documentation.CHAT_COMPLETIONS)
     async def create_chat_completion(request: Request) -> Response:
         """Let the model reply to a list of messages."""
+        if room:
+            room.count_request(request.state.holder)
         messages, name, options = split_body(await _json_body(request, settings.max_body_bytes))
         check_model(name)
         if settings.log_prompts:
             logger.info("messages of %s: %s", request.state.request_id, ascii(messages))
         stream = await run_in_threadpool(lambda: open_stream(messages, model, **options))
         opening = [chunk for chunk in (stream.advance() for _ in range(stream.request.n)) if chunk]
+        if room:
+            room.check_tokens(request.state.holder, stream)
         job = scheduler.submit(stream, client=request.state.client)
+        left = room.headers(request.state.holder) if room else {}
         if stream.request.stream:
-            return StreamResponse(job, opening, settings)
-        return await whole_response(job, opening, request)
+            response: Response = StreamResponse(job, opening, settings)
+        else:
+            response = await whole_response(job, opening, request)
+        response.headers.update(left)
+        return response
 
     @app.get("/v1/models", **documentation.MODELS)
     async def list_models() -> Response:
@@ -98,22 +115,42 @@ def create_app(model: ChatModel, scheduler: Scheduler, metrics: Metrics, setting
         """Tell what the server has done, in Prometheus' text format."""
         return Response(metrics.text(), media_type=CONTENT_TYPE_LATEST)
 
+    async def answer_rate_limit(request: Request, error: Exception) -> Response:
+        response = error_response(error)
+        if room:
+            room.count_refusal(request.state.client)
+            response.headers.update(room.headers(request.state.holder))
+        return response
+
+    if room:
+
+        @app.get("/room", include_in_schema=False)
+        async def show_room() -> Response:
+            """Show a teacher how busy the room is."""
+            return HTMLResponse(room.page(), headers=PAGE_HEADERS)
+
+        @app.get("/room/usage.csv", include_in_schema=False)
+        async def read_usage() -> Response:
+            """Tell a teacher what everybody has used, day by day."""
+            return Response(room.usage.to_csv(), media_type="text/csv")
+
     @app.get("/", include_in_schema=False)
     async def root() -> Response:
         return RedirectResponse("/docs")
 
+    app.add_exception_handler(RateLimitError, answer_rate_limit)
     app.add_exception_handler(RequestError, _answer_error)
     app.add_exception_handler(HTTPException, _answer_http_error)
     app.add_exception_handler(ClientDisconnect, _note_that_client_left)
     app.add_exception_handler(Exception, _answer_error)
-    guarded: ASGIApp = Guard(app, settings, metrics)
+    guarded: ASGIApp = Guard(app, settings, metrics, room.keys if room else None)
     if settings.cors_origins:
         guarded = CORSMiddleware(
             guarded,
             allow_origins=settings.cors_origins,
             allow_methods=["GET", "POST"],
             allow_headers=["*"],
-            expose_headers=["x-request-id", "retry-after"],
+            expose_headers=["x-request-id", "retry-after", *LIMIT_HEADERS],
         )
     return guarded
 

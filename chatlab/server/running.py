@@ -22,7 +22,8 @@ from chatlab.errors import ServerStartError
 from chatlab.model import resolve
 from chatlab.server.app import create_app
 from chatlab.server.metrics import Metrics
-from chatlab.server.scheduler import Scheduler
+from chatlab.server.room import Room
+from chatlab.server.scheduler import Job, Scheduler
 from chatlab.server.settings import ServerSettings
 
 __all__ = ["Server", "serve"]
@@ -117,13 +118,25 @@ class _Uvicorn(uvicorn.Server):
     def __init__(self, model: ChatModel, settings: ServerSettings) -> None:
         metrics = Metrics()
         self._grace = settings.grace
+        self._room = None if settings.key_file is None else Room(settings.key_file, model.name)
+
+        def note(job: Job) -> None:
+            metrics.count_reply(job)
+            if self._room:
+                self._room.charge(job)
+
         self._scheduler = Scheduler(
-            side_by_side=settings.side_by_side, queue_length=settings.queue_length, on_end=metrics.count_reply
+            side_by_side=settings.side_by_side,
+            queue_length=settings.queue_length,
+            place_for_each=settings.wants_key,
+            on_end=note,
         )
         metrics.watch(self._scheduler)
+        if self._room:
+            self._room.watch(self._scheduler)
         super().__init__(
             uvicorn.Config(
-                create_app(model, self._scheduler, metrics, settings),
+                create_app(model, self._scheduler, metrics, settings, room=self._room),
                 log_config=None,
                 access_log=False,
                 lifespan="off",
@@ -139,6 +152,8 @@ class _Uvicorn(uvicorn.Server):
         if self.force_exit:
             await asyncio.to_thread(self._scheduler.stop, 0)
         await super().shutdown(sockets)
+        if self._room:
+            self._room.usage.close()
 
 
 def serve(

@@ -12,7 +12,7 @@ import contextlib
 import logging
 import threading
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import islice
@@ -42,12 +42,14 @@ class Job:
     """One reply in the making: an async iterator of its chunks, and of `Progress` while the prompt is read.
 
     Made in the event loop that iterates it. An error that ended the reply is raised at its place.
-    `seconds_to_first_token` is counted from the making of the job, as `seconds` is.
+    `seconds_to_first_token` is counted from the making of the job, as `seconds` is; `begun` tells that it waits no
+    more.
     """
 
     def __init__(self, stream: ChatCompletionStream, client: str) -> None:
         self.stream = stream
         self.client = client
+        self.begun = False
         self.cancelled = False
         self.results: Results | None = None  # of the reading that `go_on` asked for
         self.seconds_to_first_token: float | None = None
@@ -123,15 +125,24 @@ class Job:
 class Scheduler:
     """Makes at most `side_by_side` replies at a time; at most `queue_length` more may wait.
 
-    Of those who wait, each client is let in in turn, so that one who asks for much does not hold up the others.
-    `running` and `waiting` count the replies; `on_end` is called with each job that was begun and has ended.
+    Of those who wait, the client with the fewest replies in the making is let in first, and of several such each in
+    turn, so that one who asks for much does not hold up the others. With `place_for_each` a client who has nothing
+    under way may wait even when the queue is full, so that nobody is sent away for what others ask; the number of
+    clients must then be limited. `running` and `waiting` count the replies; `on_end` is called with each job that was
+    begun and has ended.
     """
 
     def __init__(
-        self, *, side_by_side: int, queue_length: int, on_end: Callable[[Job], None] = lambda job: None
+        self,
+        *,
+        side_by_side: int,
+        queue_length: int,
+        place_for_each: bool = False,
+        on_end: Callable[[Job], None] = lambda job: None,
     ) -> None:
         self._side_by_side = side_by_side
         self._queue_length = queue_length
+        self._place_for_each = place_for_each
         self._on_end = on_end
         self._changed = threading.Condition()
         self._running: list[Job] = []
@@ -152,6 +163,12 @@ class Scheduler:
         with self._changed:
             return len(self._still_waiting())
 
+    def under_way(self, client: str | None = None) -> list[Job]:
+        """Return the replies that are being made, and then those that wait: all, or those of one client."""
+        with self._changed:
+            jobs = [*self._running, *self._still_waiting()]
+        return [job for job in jobs if client in (None, job.client)]
+
     def submit(self, stream: ChatCompletionStream, *, client: str) -> Job:
         """Let a reply wait for its turn.
 
@@ -161,7 +178,9 @@ class Scheduler:
             if self._stopping:
                 raise ServerStoppingError("The server is stopping and takes no more requests.")
             waiting = len(self._still_waiting())
-            if waiting >= self._queue_length and len(self._running) >= self._side_by_side:
+            full = waiting >= self._queue_length and len(self._running) >= self._side_by_side
+            has_a_place = client in self._waiting or any(job.client == client for job in self._running)
+            if full and (has_a_place or not self._place_for_each):
                 seconds = max(1, round(self._seconds * (waiting + 1) / self._side_by_side))
                 raise RateLimitError(
                     f"The server is busy: {len(self._running)} replies are being made and {waiting} requests wait, "
@@ -211,14 +230,16 @@ class Scheduler:
             _read(readings)
 
     def _admit(self) -> None:
-        """Let those who wait in, one client after another, while there is room."""
+        """Let those who wait in while there is room: who has the fewest replies in the making, one after another."""
         while self._waiting and len(self._running) < self._side_by_side:
-            client = next(iter(self._waiting))
+            running = Counter(job.client for job in self._running)
+            client = min(self._waiting, key=lambda each: running[each])
             jobs = self._waiting.pop(client)
             job = jobs.popleft()
             if jobs:
                 self._waiting[client] = jobs  # behind the other clients
             if not job.cancelled:
+                job.begun = True
                 self._running.append(job)
 
     def _still_waiting(self) -> list[Job]:

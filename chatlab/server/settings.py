@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ipaddress
 from dataclasses import dataclass
+from pathlib import Path
 
 from chatlab.checks import LOOPBACK_NAMES, check_integer, check_number
 
@@ -19,7 +20,8 @@ class ServerSettings:
     """How a server listens, whom it lets in, and how much it takes on.
 
     `host` and `port` (0: any free one) are where it listens. `api_keys` are the keys that open it; without one, only
-    this machine may reach it. `any_model_name` answers every model name with the one model there is.
+    this machine may reach it. `key_file` has a key and a budget for each learner, as `chatlab keys add` makes it.
+    `any_model_name` answers every model name with the one model there is.
 
     `side_by_side` requests are worked on at the same time and `queue_length` more may wait. `max_body_bytes` is the
     largest request body. `cors_origins` are the web pages (such as "http://localhost:3000") whose scripts may call the
@@ -32,12 +34,13 @@ class ServerSettings:
 
     >>> ServerSettings(host="0.0.0.0")
     Traceback (most recent call last):
-    ValueError: host '0.0.0.0' lets other machines in, so a key is needed: give api_key (--api-key).
+    ValueError: host '0.0.0.0' lets other machines in, so a key is needed: give api_key (--api-key or --api-keys).
     """
 
     host: str = "127.0.0.1"
     port: int = 0
     api_keys: tuple[str, ...] = ()
+    key_file: Path | None = None
     any_model_name: bool = False
     side_by_side: int = 8
     queue_length: int = 64
@@ -59,10 +62,16 @@ class ServerSettings:
         check_number("send_timeout", self.send_timeout, 0.01, 3600)
         if any(not key or key != key.strip() or not key.isascii() for key in self.api_keys):
             raise ValueError("An API key must not be empty, nor hold spaces at its ends or characters beyond ASCII.")
-        if not self.loopback and not self.api_keys:
+        if not self.loopback and not self.wants_key:
             raise ValueError(
-                f"host {self.host!r} lets other machines in, so a key is needed: give api_key (--api-key)."
+                f"host {self.host!r} lets other machines in, so a key is needed: give api_key (--api-key or "
+                "--api-keys)."
             )
+
+    @property
+    def wants_key(self) -> bool:
+        """Whether a client has to send a key."""
+        return bool(self.api_keys) or self.key_file is not None
 
     @property
     def loopback(self) -> bool:
