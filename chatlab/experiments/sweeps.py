@@ -25,7 +25,7 @@ from chatlab.experiments.grid import Expected, Prompts, Run, plan
 from chatlab.experiments.making import Made, check_runs, identity, key_of, make_replies
 from chatlab.experiments.metrics import agreement, distinct_words, exact_match
 from chatlab.experiments.rows import Row, RowsFile
-from chatlab.model import engine_of
+from chatlab.remote import engine_of
 from chatlab.weights.home import home
 
 if TYPE_CHECKING:
