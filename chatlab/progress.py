@@ -9,6 +9,9 @@ from __future__ import annotations
 import csv
 import io
 import json
+import shutil
+import tempfile
+import weakref
 from collections import Counter
 from dataclasses import dataclass
 from datetime import datetime, timezone
@@ -98,6 +101,18 @@ class Progress:
 
     def __init__(self, folder: Path | None = None) -> None:
         self._record = Record("progress", field="answers", empty=list, folder=folder)
+
+    @classmethod
+    def trial(cls) -> Progress:
+        """Return progress apart from the learner's own, which is gone when it is used no more.
+
+        >>> Progress.trial()
+        Progress(0 answers)
+        """
+        folder = tempfile.mkdtemp(prefix="chatlab-trial-")
+        progress = cls(Path(folder))
+        weakref.finalize(progress, shutil.rmtree, folder, ignore_errors=True)
+        return progress
 
     @property
     def path(self) -> Path:

@@ -11,6 +11,7 @@ import pytest
 import chatlab
 from chatlab.display import escape
 from chatlab.panels import QuizPanel
+from chatlab.progress import Progress
 from chatlab.questions.question_files import topic_of
 from chatlab.questions.quizzes import Quiz
 
@@ -20,7 +21,7 @@ PAYLOADS = ["<script>alert(1)</script>", "<img src=x onerror=alert(1)>", "</div>
 
 @pytest.fixture
 def panel():
-    return QuizPanel(Quiz(ROLES, progress=None))
+    return QuizPanel(Quiz(ROLES, progress=Progress.trial()))
 
 
 def states(widget):
@@ -64,7 +65,7 @@ def test_what_the_page_holds_does_not_depend_on_the_key(panel):
         replace(each, key={"single": "A", "multiple": ["B"], "number": 99}.get(each.kind, each.key))
         for each in ROLES.questions
     )
-    other = QuizPanel(Quiz(replace(ROLES, questions=questions), progress=None))
+    other = QuizPanel(Quiz(replace(ROLES, questions=questions), progress=Progress.trial()))
 
     def plain(shown):
         return [
@@ -152,7 +153,7 @@ def test_nothing_becomes_markup(text):
         choices=tuple(replace(each, text=text, explanation=text) for each in ROLES.questions[0].choices),
     )
     beliefs = dict.fromkeys(ROLES.misconceptions, text)
-    panel = QuizPanel(Quiz(replace(ROLES, title=text, questions=(question,), misconceptions=beliefs), progress=None))
+    panel = QuizPanel(Quiz(replace(ROLES, title=text, questions=(question,), misconceptions=beliefs), progress=Progress.trial()))
     seen = panel.heading.value + panel.text.value + panel.static_html()
     panel.hint()
     seen += panel.feedback.value

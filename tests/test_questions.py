@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 import chatlab
 from chatlab import course
 from chatlab.authoring import CourseFileError
+from chatlab.progress import Progress
 from chatlab.questions.evidence import CHECKED_KINDS, EvidenceError, evidence_of, prove
 from chatlab.questions.given import NotAnAnswer, letters_of, messages_of
 from chatlab.questions.question import KINDS, Question
@@ -278,7 +279,7 @@ def test_a_function_may_be_given_itself_and_may_fail():
     ],
 )
 def test_what_is_no_answer_is_told_and_not_counted(kind, given, message):
-    quiz = Quiz(ROLES, progress=None)
+    quiz = Quiz(ROLES, progress=Progress.trial())
     quiz.go(ROLES.questions.index(BY_KIND[kind]) + 1)
     with pytest.raises(NotAnAnswer, match=re.escape(message)):
         quiz.answer(given)
@@ -297,7 +298,7 @@ def test_a_request_is_read_from_json_and_from_python(value):
 
 
 def test_a_quiz_goes_on_after_a_right_answer_and_stays_after_a_wrong_one():
-    quiz = Quiz(ROLES, progress=None)
+    quiz = Quiz(ROLES, progress=Progress.trial())
     quiz.answer("A")
     assert quiz.standing == "Question 1 of 10, 0 right"
     quiz.answer("C")
@@ -317,7 +318,7 @@ def test_a_quiz_goes_on_after_a_right_answer_and_stays_after_a_wrong_one():
 
 def test_no_key_is_in_what_a_quiz_shows():
     """What a quiz shows is the same whatever the key is, and no explanation is in it."""
-    quiz = Quiz(ROLES, progress=None)
+    quiz = Quiz(ROLES, progress=Progress.trial())
     for question in ROLES.questions:
         for key in other_keys(question)[:3]:
             other = replace(question, key=key)

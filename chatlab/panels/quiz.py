@@ -24,7 +24,7 @@ class QuizPanel(Panel):
     `check`, `hint`, `back` and `next` do what the buttons do; `fields.value` is the answer that stands in the controls.
     After the last question the panel shows what came of it.
 
-    >>> panel = QuizPanel(Quiz(quiz("roles").topic, progress=None))
+    >>> panel = QuizPanel(quiz("roles", record=False))
     >>> panel.fields.value = "C"
     >>> panel.check()
     >>> panel.wait()

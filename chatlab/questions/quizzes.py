@@ -21,31 +21,34 @@ from chatlab.questions.verdict import Verdict, mark
 __all__ = ["Quiz", "quiz"]
 
 
-def quiz(topic: str) -> Quiz:
+def quiz(topic: str, *, record: bool = True) -> Quiz:
     """Return a quiz on a topic, such as "roles"; raises `ValueError` with the topics there are.
 
-    >>> quiz("roles").question.id
+    Its answers are recorded: `chatlab progress` shows them. With `record=False` it is a trial, and leaves nothing.
+
+    >>> trial = quiz("roles", record=False)
+    >>> trial.question.id
     'roles-reply'
     """
-    return Quiz(topic_of(topic))
+    return Quiz(topic_of(topic), progress=None if record else Progress.trial())
 
 
 class Quiz:
     """The questions of a topic. `question` is the one to answer now; `answer` marks, and goes on when it is right.
 
-    `next`, `back` and `go` move without an answer, `hint` helps. Answers are recorded (`chatlab progress` shows them),
-    unless `progress` is None.
+    `next`, `back` and `go` move without an answer, `hint` helps. `progress` is where the answers are recorded (None: the
+    learner's own).
 
-    >>> quiz = Quiz(topic_of("roles"), progress=None)
+    >>> quiz = Quiz(topic_of("roles"), progress=Progress.trial())
     >>> quiz.answer("C")
     Right. The model speaks as the assistant, always. So you can put the reply into the list as it is.
     >>> quiz.standing
     'Question 2 of 10, 1 right'
     """
 
-    def __init__(self, topic: Topic, *, progress: Progress | bool | None = True) -> None:
+    def __init__(self, topic: Topic, *, progress: Progress | None = None) -> None:
         self.topic = topic
-        self.progress = Progress() if progress is True else progress or None
+        self.progress = progress or Progress()
         self.place = 0
         self.verdicts: dict[str, Verdict] = {}
         self._hints: dict[str, int] = {}
@@ -87,9 +90,8 @@ class Quiz:
         question = self.question
         verdict = mark(self.topic, question, given)
         self.verdicts[question.id] = verdict
-        if self.progress is not None:
-            with contextlib.suppress(OSError, Timeout):  # a disk that refuses must not end the quiz
-                self.progress.record(self.topic, question, verdict)
+        with contextlib.suppress(OSError, Timeout):  # a disk that refuses must not end the quiz
+            self.progress.record(self.topic, question, verdict)
         return verdict
 
     def hint(self) -> str:
