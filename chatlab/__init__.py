@@ -56,6 +56,7 @@ _HOME = {
     "load": "model",
     "next_token": "prediction",
     "perplexity": "scoring",
+    "placement": "questions.placement_test",
     "predict": "guesses",
     "quiz": "questions.quizzes",
     "render": "templating",
@@ -107,6 +108,7 @@ __all__ = [
     "load",
     "next_token",
     "perplexity",
+    "placement",
     "predict",
     "quiz",
     "render",
@@ -151,6 +153,7 @@ if TYPE_CHECKING:
     from chatlab.model import load
     from chatlab.prediction import next_token, temperature_family
     from chatlab.prices import Prices, cost
+    from chatlab.questions.placement_test import placement
     from chatlab.questions.quizzes import quiz
     from chatlab.remote import RemoteModel, connect
     from chatlab.samples import sample_replies

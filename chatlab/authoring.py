@@ -19,6 +19,7 @@ from chatlab.errors import ChatlabError
 
 __all__ = ["CourseFileError", "course_folder", "read_course_file", "text_field"]
 
+LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the one in C reads ten times as fast, where there is one
 ITEMS = {"questions": "question", "facts": "fact", "exercises": "exercise"}  # a list in a file, and one of it
 
 
@@ -47,7 +48,7 @@ def text_field(what: str, **more: Any) -> dict[str, Any]:
 def read_course_file(path: Path, schema: dict[str, Any]) -> dict[str, Any]:
     """Return what a file holds; raises `CourseFileError` with all that the schema finds wrong, a line for each."""
     try:
-        written = yaml.safe_load(path.read_text(encoding="utf-8"))
+        written = yaml.load(path.read_text(encoding="utf-8"), LOADER)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         place = f", line {mark.line + 1}" if mark else ""

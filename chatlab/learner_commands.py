@@ -15,17 +15,17 @@ __all__ = ["progress", "review"]
 
 def progress(
     export: Annotated[Path | None, typer.Option(help="Write every answer to a .csv or .json file.")] = None,
-    delete: Annotated[bool, typer.Option("--delete", help="Delete every answer and when each card is due.")] = False,
+    delete: Annotated[bool, typer.Option("--delete", help="Delete every answer and prediction.")] = False,
 ) -> None:
     """Show what you have answered, what you believed, and what to do next."""
+    from chatlab.display import count_of
     from chatlab.progress import Progress
-    from chatlab.recall import Recall
 
     kept = Progress()
     if delete:
-        typer.confirm(f"Delete {len(kept.answers)} answers and the dates of all cards?", abort=True)
+        about = "all predictions, the placement test and the dates of all cards"
+        typer.confirm(f"Delete {count_of(len(kept.answers), 'answer')}, {about}?", abort=True)
         kept.delete()
-        Recall().delete()
         print("Deleted.")
     elif export is not None:
         try:

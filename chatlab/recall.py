@@ -100,10 +100,6 @@ class Recall:
         """Return what the learner should know about the file; an empty text if nothing."""
         return self._record.note()
 
-    def delete(self) -> None:
-        """Forget when each card is due."""
-        self._record.delete()
-
     def _dates(self) -> dict[str, datetime]:
         """Return when each card of those seen is due; what cannot be read counts as never seen."""
         recorded = self._record.read()

@@ -20,9 +20,10 @@ from filelock import FileLock
 
 from chatlab.files import write_whole
 
-__all__ = ["FORMAT", "Record", "records_folder"]
+__all__ = ["FORMAT", "NAMES", "Record", "delete_records", "records_folder"]
 
 FORMAT = 1
+NAMES = ("progress", "placement", "predictions", "recall")  # what there may be records of
 SECONDS_TO_WAIT = 10.0  # for another notebook that is writing
 
 
@@ -41,6 +42,12 @@ def records_folder() -> Path:
     if chosen == "off":
         return _folder_of_this_process()
     return Path(chosen).expanduser() if chosen else platformdirs.user_data_path("chatlab-classroom")
+
+
+def delete_records(folder: Path) -> None:
+    """Delete every record in a folder, and nothing else that is there, such as saved chats."""
+    for name in NAMES:
+        Record(name, field="", empty=dict, folder=folder).delete()
 
 
 @cache

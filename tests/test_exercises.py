@@ -8,9 +8,9 @@ from refresh_exercises import texts
 from chatlab.authoring import CourseFileError
 from chatlab.exercises.case import Case, equals
 from chatlab.exercises.exercise import Exercise, ExerciseError, judge_answer
-from chatlab.exercises.exercises import GIVEN, all_exercises, answer_in, cases_of, exercise
+from chatlab.exercises.exercises import GIVEN, answer_in, cases_of, exercise
 from chatlab.exercises.notebooks import learners_copy, source_notebook
-from chatlab.exercises.task_files import read_exercises
+from chatlab.exercises.task_files import all_exercises, read_exercises
 from chatlab.testing import ScriptedModel
 
 ALL = all_exercises()

@@ -102,11 +102,11 @@ def test_after_the_last_question_comes_the_result(panel):
     panel.wait(10)
     for _ in ROLES.questions:
         panel.next_button.click()
-    assert panel.done and "0 of 10 right, 1 answered" in panel.heading.value
+    assert panel.quiz.done and "0 of 10 right, 1 answered" in panel.heading.value
     assert "The reply takes the role of the last message." in panel.text.value and "not answered" in panel.text.value
     assert repr(panel) == "QuizPanel(roles, 0 of 10 right, 1 answered)" and "not yet" in panel.static_html()
     panel.back_button.click()
-    assert not panel.done and "Question 10 of 10" in panel.heading.value
+    assert not panel.quiz.done and "Question 10 of 10" in panel.heading.value
 
 
 def test_a_function_that_fails_and_one_that_is_none(panel):
@@ -153,7 +153,9 @@ def test_nothing_becomes_markup(text):
         choices=tuple(replace(each, text=text, explanation=text) for each in ROLES.questions[0].choices),
     )
     beliefs = dict.fromkeys(ROLES.misconceptions, text)
-    panel = QuizPanel(Quiz(replace(ROLES, title=text, questions=(question,), misconceptions=beliefs), progress=Progress.trial()))
+    panel = QuizPanel(
+        Quiz(replace(ROLES, title=text, questions=(question,), misconceptions=beliefs), progress=Progress.trial())
+    )
     seen = panel.heading.value + panel.text.value + panel.static_html()
     panel.hint()
     seen += panel.feedback.value

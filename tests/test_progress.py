@@ -20,11 +20,14 @@ from typer.testing import CliRunner
 
 import chatlab
 from chatlab import cli
+from chatlab.exercises.exercises import answer_in
+from chatlab.exercises.task_files import exercises_of
+from chatlab.guesses import locked_guesses
 from chatlab.progress import FIELDS, Progress
 from chatlab.questions.question_files import topic_of
 from chatlab.questions.verdict import Verdict
 from chatlab.recall import RATINGS, Recall
-from chatlab.records import FORMAT, Record, records_folder
+from chatlab.records import FORMAT, NAMES, Record, records_folder
 
 ROLES = topic_of("roles")
 NOW = datetime(2026, 1, 1, tzinfo=timezone.utc)
@@ -139,7 +142,9 @@ def test_odd_entries_do_not_end_a_summary(records):
 
 def test_a_summary_says_what_next():
     progress = Progress()
-    assert progress.summary().next == "begin chatlab.quiz('start'), on lesson 00"
+    assert (
+        progress.summary().next == "begin chatlab.quiz('start'), on lesson 00, or find out where: chatlab.placement()"
+    )
     progress.record(ROLES, ROLES.questions[0], Verdict(False, "", "x", "reply-copies-role"))
     summary = progress.summary()
     assert summary.next == "go on with chatlab.quiz('roles'): 9 to go"
@@ -153,7 +158,79 @@ def test_a_summary_says_what_next():
         progress.record(ROLES, question, Verdict(True, ""))
     summary = progress.summary()
     assert [(each.answered, each.right) for each in summary.topics] == [(10, 10)], "the last answer counts"
-    assert sum(each.right for each in summary.concepts) == 10 and "read lesson" not in summary.next
+    assert sum(each.right for each in summary.concepts) == 10
+    assert summary.next == "write chatlab.exercise('roles-1'), on lesson 02"
+    for exercise in exercises_of("roles"):
+        progress.record_exercise(exercise, True)
+    assert progress.summary().next == "begin chatlab.quiz('start'), on lesson 00"
+
+
+def test_exercises_count_when_they_are_checked():
+    task = chatlab.exercise("roles-1")
+    task.check(None)
+    assert Progress().answers == [], "nothing was attempted"
+    task.check(lambda *_: 3)
+    [score] = Progress().summary().lessons
+    assert (score.name, score.answered, score.solved, score.exercises) == ("02 · Messages and roles", 0, 0, 3)
+    right = answer_in(task.exercise.solution, task.exercise)
+    for answer in (right, lambda *_: 3):
+        task.check(answer)
+    task.grade(right, hidden=True)
+    assert [each["correct"] for each in Progress().answers] == [False, True, False], "grading is for another's record"
+    summary = Progress().summary()
+    assert summary.lessons[0].solved == 1, "what was once solved stays solved"
+    assert summary.topics == summary.concepts == summary.misconceptions == [], "they are about questions"
+    assert "02 · Messages and roles  0 of 10   0      1 of 3" in repr(summary) and "1 of 3" in summary.html()
+
+
+def test_an_exercise_is_in_the_exports():
+    Progress().record_exercise(exercises_of("roles")[0], True)
+    Progress().record_exercise(exercises_of("roles")[0], False)
+    rows = list(csv.DictReader(io.StringIO(Progress().to_csv())))
+    assert [(row["question"], row["kind"], row["correct"]) for row in rows] == [
+        ("roles-1", "exercise", "True"),
+        ("roles-1", "exercise", "False"),
+    ]
+    passed, failed = json.loads(Progress().to_xapi())
+    assert passed["object"]["id"] == "https://chatlab.invalid/exercises/roles-1"
+    assert [each["verb"]["id"].rpartition("/")[2] for each in (passed, failed)] == ["passed", "failed"]
+
+
+def test_a_file_from_before_exercises_counted_is_read_and_gone_on_with(records):
+    """As chatlab wrote it then: the same format, without any exercise."""
+    records.mkdir()
+    old = {
+        "time": "2026-01-01T00:00:00+00:00",
+        "question": "roles-reply",
+        "topic": "roles",
+        "lesson": "02",
+        "concept": "the reply",
+        "kind": "single",
+        "correct": True,
+        "misconception": None,
+    }
+    (records / "progress.json").write_text(json.dumps({"format": 1, "answers": [old]}))
+    Progress().record_exercise(exercises_of("roles")[0], True)
+    assert Progress().answers[0] == old and json.loads(Progress().path.read_text())["format"] == 1
+    [score] = Progress().summary().lessons
+    assert (score.answered, score.right, score.solved) == (1, 1, 1)
+
+
+def test_deleting_leaves_nothing_but_the_chats(records):
+    """Whatever is recorded: a new kind of record that `delete_records` does not know fails here."""
+    (records / "chats").mkdir(parents=True)
+    (records / "chats/mine.json").write_text("{}")
+    chatlab.quiz("roles").answer("C")
+    chatlab.exercise("roles-1").check(lambda *_: 3)
+    chatlab.predict("How many?", "three")
+    Recall("roles").rate(Recall("roles").cards[0], "Good")
+    test = chatlab.placement()
+    while not test.done:
+        test.next()
+    assert {path.stem for path in records.glob("*.json")} == set(NAMES)
+    Progress().delete()
+    assert [path.name for path in records.rglob("*.json")] == ["mine.json"]
+    assert locked_guesses() == [] and Progress().answers == [] and Progress().summary().placed is None
 
 
 def test_exports_hold_every_answer(tmp_path):
@@ -175,12 +252,15 @@ def test_the_command_shows_exports_and_deletes(tmp_path, records):
     assert "Nothing is answered yet." in run(cli.app, ["progress"]).stdout
     chatlab.quiz("roles").answer("C")
     Recall("roles").rate(Recall("roles").cards[0], "Good")
+    chatlab.predict("How many?", "three")
     shown = run(cli.app, ["progress"]).stdout
     assert "02 · Messages and roles" in shown and "1 of 10" in shown and "Next:" in shown
     assert run(cli.app, ["progress", "--export", str(tmp_path / "mine.csv")]).exit_code == 0
     assert "roles-reply" in (tmp_path / "mine.csv").read_text()
     assert run(cli.app, ["progress", "--export", "mine.doc"]).exit_code == 2
-    assert run(cli.app, ["progress", "--delete"], input="n\n").exit_code == 1 and Progress().answers
+    asked = run(cli.app, ["progress", "--delete"], input="n\n")
+    assert asked.exit_code == 1 and Progress().answers
+    assert "Delete 1 answer, all predictions, the placement test and the dates of all cards?" in asked.stdout
     assert run(cli.app, ["progress", "--delete"], input="y\n").exit_code == 0
     assert Progress().answers == [] and not list(records.glob("*.json"))
 

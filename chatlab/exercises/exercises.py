@@ -5,17 +5,19 @@ In: the id of an exercise, and what the learner wrote. Out: an outcome, a hint, 
 
 from __future__ import annotations
 
+import contextlib
 import importlib
-from collections.abc import Sequence
 from typing import Any
 
-from chatlab.authoring import course_folder
+from filelock import Timeout
+
 from chatlab.display import escape, view
 from chatlab.exercises.case import Case
 from chatlab.exercises.exercise import Exercise, ExerciseError, Outcome, judge_answer
-from chatlab.exercises.task_files import read_exercises, task_topics
+from chatlab.exercises.task_files import all_exercises
+from chatlab.progress import Progress
 
-__all__ = ["Code", "Task", "all_exercises", "answer_in", "cases_of", "exercise", "exercises_of"]
+__all__ = ["Code", "Task", "answer_in", "cases_of", "exercise"]
 
 MISSING = object()  # no answer was handed in: look for it in the notebook
 GIVEN = "import chatlab\nfrom chatlab import assistant, chat_completions, system, user\n"  # what every exercise has
@@ -29,18 +31,6 @@ class Code(str):
 
     def _repr_html_(self) -> str:
         return view(f"<pre>{escape(self)}</pre>")
-
-
-def exercises_of(topic: str) -> tuple[Exercise, ...]:
-    """Return the exercises of a topic; raises `ValueError` with the topics there are."""
-    if topic not in task_topics():
-        raise ValueError(f"There are no exercises on {topic!r}. There are some on: {', '.join(task_topics())}.")
-    return read_exercises(course_folder("tasks") / f"{topic}.yaml")
-
-
-def all_exercises() -> Sequence[Exercise]:
-    """Return every exercise of the course, in the order of the lessons."""
-    return [each for topic in task_topics() for each in exercises_of(topic)]
 
 
 def cases_of(exercise: Exercise) -> list[Case]:
@@ -60,13 +50,10 @@ def exercise(name: str) -> Task:
     >>> task.check(None)
     not attempted: there is nothing in build_messages yet
     """
-    topic = name.rpartition("-")[0]
-    if topic in task_topics():
-        for each in exercises_of(topic):
-            if each.id == name:
-                return Task(each)
-    known = [each.id for topic in task_topics() for each in exercises_of(topic)]
-    raise ValueError(f"There is no exercise {name!r}. There are: {', '.join(known)}.")
+    known = {each.id: each for each in all_exercises()}
+    if name not in known:
+        raise ValueError(f"There is no exercise {name!r}. There are: {', '.join(known)}.")
+    return Task(known[name])
 
 
 class Task:
@@ -80,8 +67,13 @@ class Task:
         """Check an answer by the cases that may be seen.
 
         `answer` is the function or value that was written; without it, the notebook's own of that name is taken.
+        Whether it is correct is recorded: `chatlab progress` counts what is solved.
         """
-        return self._judge(answer, hidden=False)
+        outcome = self._judge(answer, hidden=False)
+        if outcome.status in ("correct", "incorrect"):
+            with contextlib.suppress(OSError, Timeout):  # a disk that refuses must not end the exercise
+                Progress().record_exercise(self.exercise, outcome.correct)
+        return outcome
 
     def grade(self, answer: Any = MISSING, *, hidden: bool = False) -> None:
         """Raise `ExerciseError` with the outcome unless the answer is correct, in the hidden cases too if so asked."""

@@ -14,7 +14,8 @@ from typing import Any
 import nbformat
 
 from chatlab.exercises.exercise import Exercise
-from chatlab.exercises.exercises import GIVEN, exercises_of
+from chatlab.exercises.exercises import GIVEN
+from chatlab.exercises.task_files import exercises_of
 
 __all__ = ["file_of", "learners_copy", "source_notebook"]
 

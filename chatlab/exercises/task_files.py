@@ -13,7 +13,7 @@ from typing import Any
 from chatlab.authoring import CourseFileError, course_folder, read_course_file, text_field
 from chatlab.exercises.exercise import Exercise, WrongAnswer
 
-__all__ = ["read_exercises", "task_topics"]
+__all__ = ["all_exercises", "exercises_of", "read_exercises", "task_topics"]
 
 _CODE = "Python code, after a |"
 _WRONG = {
@@ -65,11 +65,24 @@ SCHEMA = {
 def task_topics() -> list[str]:
     """Return the names of the topics that have exercises, in the order of the lessons.
 
-    >>> "roles" in task_topics()
-    True
+    >>> task_topics()[:3]
+    ['start', 'endpoint', 'roles']
     """
-    topics = {path.stem: read_exercises(path)[0].lesson for path in course_folder("tasks").glob("*.yaml")}
-    return sorted(topics, key=lambda topic: (topics[topic], topic))
+    return list(dict.fromkeys(each.topic for each in all_exercises()))
+
+
+def exercises_of(topic: str) -> tuple[Exercise, ...]:
+    """Return the exercises of a topic; raises `ValueError` with the topics there are."""
+    path = course_folder("tasks") / f"{topic}.yaml"
+    if path not in path.parent.glob("*.yaml"):
+        raise ValueError(f"There are no exercises on {topic!r}. There are some on: {', '.join(task_topics())}.")
+    return read_exercises(path)
+
+
+def all_exercises() -> list[Exercise]:
+    """Return every exercise of the course, in the order of the lessons."""
+    files = [read_exercises(path) for path in course_folder("tasks").glob("*.yaml")]
+    return [each for file in sorted(files, key=lambda file: (file[0].lesson, file[0].topic)) for each in file]
 
 
 def read_exercises(path: Path) -> tuple[Exercise, ...]:

@@ -11,7 +11,6 @@ import ipywidgets as widgets
 
 from chatlab.panels.panel import LABELLED, Panel
 from chatlab.progress import Progress
-from chatlab.recall import Recall
 
 __all__ = ["ProgressPanel"]
 
@@ -21,18 +20,18 @@ FILES = {"CSV, for a spreadsheet": "chatlab-progress.csv", "JSON, as in xAPI": "
 class ProgressPanel(Panel):
     """Lessons, topics, concepts, beliefs met and what next; Refresh, Save as a file, and Delete all.
 
-    `refresh`, `save` and `delete` do what the buttons do. Deleting also forgets when the flash cards are due.
+    `refresh`, `save` and `delete` do what the buttons do. Deleting also forgets predictions, what the placement test
+    said, and when the flash cards are due.
 
     >>> import tempfile
     >>> folder = tempfile.TemporaryDirectory()
-    >>> ProgressPanel(Progress(Path(folder.name)), recall=Recall(folder=Path(folder.name)))
+    >>> ProgressPanel(Progress(Path(folder.name)))
     ProgressPanel(0 answers)
     >>> folder.cleanup()
     """
 
-    def __init__(self, progress: Progress | None = None, *, recall: Recall | None = None) -> None:
+    def __init__(self, progress: Progress | None = None) -> None:
         self.progress = progress or Progress()
-        self.recall = recall or Recall()
         self.tables = widgets.HTML()
         self.refresh_button = widgets.Button(description="Refresh", tooltip="Show what was answered meanwhile")
         self.form = widgets.Dropdown(
@@ -40,7 +39,10 @@ class ProgressPanel(Panel):
         )
         self.save_button = widgets.Button(description="Save", tooltip="Write the answers to a file beside the notebook")
         self.sure = widgets.Checkbox(
-            description="Yes, delete all my answers", indent=False, style=LABELLED, layout={"width": "auto"}
+            description="Yes, delete all my answers and predictions",
+            indent=False,
+            style=LABELLED,
+            layout={"width": "auto"},
         )
         self.delete_button = widgets.Button(description="Delete all", tooltip="Delete every answer", disabled=True)
         self.refresh_button.on_click(lambda _: self.refresh())
@@ -72,12 +74,11 @@ class ProgressPanel(Panel):
             self.note(f"Saved as {path}.")
 
     def delete(self) -> None:
-        """Delete every answer, and when each flash card is due."""
+        """Delete every answer and prediction, the placement, and when each flash card is due."""
         self.progress.delete()
-        self.recall.delete()
         self.sure.value = False
         self.refresh()
-        self.note("All your answers are deleted.")
+        self.note("All your answers and predictions are deleted.")
 
     def static_html(self) -> str:
         """Return the tables, and what to do next."""

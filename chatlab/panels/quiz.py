@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ipywidgets as widgets
 
-from chatlab.display import escape, table_html
+from chatlab.display import escape
 from chatlab.markdown import markdown_html
 from chatlab.panels.answer_fields import AnswerFields
 from chatlab.panels.panel import Panel
@@ -34,7 +34,6 @@ class QuizPanel(Panel):
 
     def __init__(self, topic: Quiz | str) -> None:
         self.quiz = quiz(topic) if isinstance(topic, str) else topic
-        self.done = False  # whether the result is shown, after the last question
         self._fields: dict[str, AnswerFields] = {}
         self._told: dict[str, str] = {}  # what was last said on each question, as HTML
         self.heading, self.text, self.feedback = widgets.HTML(), widgets.HTML(), widgets.HTML()
@@ -47,14 +46,14 @@ class QuizPanel(Panel):
         self.hint_button.on_click(lambda _: self.hint())
         self.back_button.on_click(lambda _: self.back())
         self.next_button.on_click(lambda _: self.next())
+        hint = [] if self.quiz.rule else [self.hint_button]
         super().__init__(
             [
                 self.heading,
                 self.text,
                 self.answer_box,
                 widgets.HBox(
-                    [self.check_button, self.hint_button, self.back_button, self.next_button],
-                    layout={"flex_flow": "row wrap"},
+                    [self.check_button, *hint, self.back_button, self.next_button], layout={"flex_flow": "row wrap"}
                 ),
                 self.feedback,
             ]
@@ -72,7 +71,7 @@ class QuizPanel(Panel):
     def check(self) -> None:
         """Mark the answer that stands in the controls; returns at once, the verdict comes below."""
         question, fields = self.quiz.question, self.fields
-        if self.done or self.running:
+        if self.quiz.done or self.running:
             return
         try:
             given = fields.value
@@ -95,64 +94,54 @@ class QuizPanel(Panel):
 
     def next(self) -> None:
         """Go to the next question; after the last one, to the result."""
-        if self.quiz.place == len(self.quiz.questions) - 1:
-            self.done = True
         self.quiz.next()
         self.refresh()
 
     def back(self) -> None:
-        """Go to the question before."""
-        if not self.done:
-            self.quiz.back()
-        self.done = False
+        """Go to the question before; from the result, to the last one."""
+        self.quiz.back()
         self.refresh()
 
     def refresh(self) -> None:
         """Show the quiz as it stands, where code has moved it on."""
         asked, title = self.quiz, escape(self.quiz.topic.title)
         question = asked.question
-        if self.done:
-            self.heading.value = f"<div><strong>{title}</strong> · {asked.result()}</div>"
-            self.text.value, self.answer_box.children = self._result_html(), ()
+        if asked.done:
+            self.heading.value = f"<div><strong>{title}</strong> · {escape(asked.result())}</div>"
+            result = f'<div class="chatlab">{asked.result_html()}</div>'
+            self.text.value, self.answer_box.children = result, ()
         else:
             about = f"{question.difficulty} · {escape(question.concept)}"
             self.heading.value = (
                 f'<div><strong>{title}</strong> · {asked.standing}<span class="chatlab-note"> · {about}</span></div>'
             )
-            how = f'<div class="chatlab-note">{self.fields.how}</div>'
+            how = f'<div class="chatlab-note">{self.fields.how} {asked.rule}</div>'
             self.text.value = f'<div class="chatlab-question">{question.text_html()}{how}</div>'
             self.answer_box.children = (self.fields,)
         verdict = asked.verdicts.get(question.id)
         shown = self._told.get(question.id) or (verdict.html() if verdict else "")
-        self.feedback.value = _status("" if self.done else shown)
+        self.feedback.value = _status("" if asked.done else shown)
         self.on_running(self.running)
 
     def on_running(self, running: bool) -> None:
         """Enable what can be used now."""
-        self.check_button.disabled = running or self.done
-        self.hint_button.disabled = self.done
-        self.back_button.disabled = running or (self.quiz.place == 0 and not self.done)
-        self.next_button.disabled = running or self.done
+        asked = self.quiz
+        answered = bool(asked.rule) and asked.question.id in asked.verdicts
+        self.check_button.disabled = running or asked.done or answered
+        self.hint_button.disabled = asked.done
+        self.back_button.disabled = running or (asked.place == 0 and not asked.done)
+        self.next_button.disabled = running or asked.done
 
     def static_html(self) -> str:
         """Return the question that is shown, or the result."""
-        return self.heading.value + self._result_html() if self.done else self.quiz.html()
+        return self.quiz.html()
 
     def _say(self, question: str, html: str) -> None:
         self._told[question] = html
         self.refresh()
 
-    def _result_html(self) -> str:
-        """Return a table of the questions, and the beliefs that were met."""
-        asked, rows = self.quiz, []
-        for number, question in enumerate(asked.questions, start=1):
-            verdict = asked.verdicts.get(question.id)
-            mark = "not answered" if verdict is None else "✓ right" if verdict.correct else "✗ not yet"
-            rows.append([str(number), question.concept, mark, (verdict and verdict.misconception) or ""])
-        return f'<div class="chatlab">{table_html(["question", "about", "answer", "belief met"], rows)}</div>'
-
     def __repr__(self) -> str:
-        state = self.quiz.result() if self.done else self.quiz.standing
+        state = self.quiz.result() if self.quiz.done else self.quiz.standing
         return f"QuizPanel({self.quiz.topic.name}, {state})"
 
 

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import contextlib
 import importlib
-from typing import Any
+from typing import Any, ClassVar
 
 from filelock import Timeout
 
-from chatlab.display import escape, view
+from chatlab.display import escape, table_html, view
 from chatlab.progress import Progress
 from chatlab.questions.question import Answer, Question, Topic
 from chatlab.questions.question_files import topic_of
@@ -36,8 +36,8 @@ def quiz(topic: str, *, record: bool = True) -> Quiz:
 class Quiz:
     """The questions of a topic. `question` is the one to answer now; `answer` marks, and goes on when it is right.
 
-    `next`, `back` and `go` move without an answer, `hint` helps. `progress` is where the answers are recorded (None: the
-    learner's own).
+    `next`, `back` and `go` move without an answer, `hint` helps. `progress` is where the answers are recorded
+    (None: the learner's own).
 
     >>> quiz = Quiz(topic_of("roles"), progress=Progress.trial())
     >>> quiz.answer("C")
@@ -46,10 +46,13 @@ class Quiz:
     'Question 2 of 10, 1 right'
     """
 
+    rule: ClassVar[str] = ""  # of a test, in which the first answer counts and hints are out of place
+
     def __init__(self, topic: Topic, *, progress: Progress | None = None) -> None:
         self.topic = topic
         self.progress = progress or Progress()
         self.place = 0
+        self.done = False  # whether the last question is behind
         self.verdicts: dict[str, Verdict] = {}
         self._hints: dict[str, int] = {}
         self._panel: Any = None
@@ -104,31 +107,48 @@ class Quiz:
         return question.hints[min(number, len(question.hints) - 1)]
 
     def next(self) -> None:
-        """Go to the next question; stay at the last one."""
+        """Go to the next question; after the last one, to the result."""
+        self.done = self.place == len(self.questions) - 1
         self.place = min(self.place + 1, len(self.questions) - 1)
 
     def back(self) -> None:
-        """Go to the question before."""
-        self.place = max(self.place - 1, 0)
+        """Go to the question before; from the result, to the last one."""
+        self.place = max(self.place - (not self.done), 0)
+        self.done = False
 
     def go(self, number: int) -> None:
         """Go to a question by its number, from 1; raises `ValueError` for one that there is not."""
         if not 1 <= number <= len(self.questions):
             raise ValueError(f"There are questions 1 to {len(self.questions)}, but not {number}.")
-        self.place = number - 1
+        self.place, self.done = number - 1, False
 
     def result(self) -> str:
         """Return what came of it, in words."""
         return f"{self.right} of {len(self.questions)} right, {len(self.verdicts)} answered"
 
+    def result_html(self) -> str:
+        """Return a table of the questions, and the beliefs that were met."""
+        rows = []
+        for number, question in enumerate(self.questions, start=1):
+            verdict = self.verdicts.get(question.id)
+            mark = "not answered" if verdict is None else "✓ right" if verdict.correct else "✗ not yet"
+            rows.append([str(number), question.concept, mark, (verdict and verdict.misconception) or ""])
+        return table_html(["question", "about", "answer", "belief met"], rows)
+
     def html(self) -> str:
         """Return the quiz as it stands, as HTML without controls: no key is in it."""
+        title = escape(self.topic.title)
+        if self.done:
+            return f"<div><strong>{title}</strong> · {escape(self.result())}</div>{self.result_html()}"
         verdict = self.verdicts.get(self.question.id)
         shown = verdict.html() if verdict else ""
-        return f"<div><strong>{escape(self.topic.title)}</strong> · {self.standing}</div>{self.question.html()}{shown}"
+        rule = f'<div class="chatlab-note">{self.rule}</div>' if self.rule else ""
+        return f"<div><strong>{title}</strong> · {self.standing}</div>{rule}{self.question.html()}{shown}"
 
     def __repr__(self) -> str:
-        return f"{self.topic.title} · {self.standing}\n{self.question!r}"
+        if self.done:
+            return f"{self.topic.title} · {self.result()}"
+        return "\n".join(filter(None, [f"{self.topic.title} · {self.standing}", self.rule, repr(self.question)]))
 
     def _repr_mimebundle_(self, **_: Any) -> dict[str, Any]:
         """Show the panel where there is a notebook, else text and HTML."""
