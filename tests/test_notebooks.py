@@ -128,6 +128,15 @@ def test_a_lesson_shows_generated_text_and_does_not_compare_it(path: Path) -> No
 
 
 @every_lesson
+def test_no_output_is_silently_unchecked(path: Path) -> None:
+    """nbval compares what is tagged as checked. What is not compared says so: a text or picture that a model made, or
+    that differs from machine to machine."""
+    for cell in code_cells(read(path)):
+        if cell.outputs:
+            assert len({CHECKED, GENERATED} & set(tags(cell))) == 1, f"{cell.id}: tag it {CHECKED} or {GENERATED}"
+
+
+@every_lesson
 def test_only_known_tags_are_used(path: Path) -> None:
     assert {tag for cell in read(path).cells for tag in tags(cell)} <= {CHECKED, GENERATED}
 
@@ -208,9 +217,9 @@ def test_a_lesson_asks_for_a_prediction_and_compares_it(path: Path) -> None:
 
 @every_lesson
 def test_a_lesson_has_a_quiz_an_exercise_and_cards(path: Path) -> None:
-    [quiz] = asks(path, r"chatlab\.quiz\(")
-    topic = topic_of(re.search(r'quiz\("([\w-]+)"\)', quiz.source)[1])  # type: ignore[index]
-    assert topic.lesson == path.name[:2] and CHECKED in tags(quiz)
+    quizzes = asks(path, r"chatlab\.(quiz|placement)\(")
+    topic = topic_of(re.search(r'quiz\("([\w-]+)"\)', quizzes[0].source)[1])  # type: ignore[index]
+    assert topic.lesson == path.name[:2] and all(CHECKED in tags(cell) for cell in quizzes)
     checks = asks(path, r"chatlab\.exercise\(")
     assert checks and all(CHECKED in tags(cell) for cell in checks)
     assert any(f'exercise("{topic.name}-1").check()' in cell.source for cell in checks)

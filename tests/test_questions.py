@@ -20,7 +20,14 @@ import chatlab
 from chatlab import course
 from chatlab.authoring import CourseFileError
 from chatlab.progress import Progress
-from chatlab.questions.evidence import CHECKED_KINDS, EvidenceError, evidence_of, prove
+from chatlab.questions.evidence import (
+    CHECKED_KINDS,
+    EvidenceError,
+    answer_of_the_engine,
+    compare,
+    evidence_of,
+    prove,
+)
 from chatlab.questions.given import NotAnAnswer, letters_of, messages_of
 from chatlab.questions.question import KINDS, Question
 from chatlab.questions.question_files import read_topic, topic_names, topic_of
@@ -58,16 +65,46 @@ def other_keys(question: Question):
     return [key for key in keys if key != question.key]
 
 
-@pytest.mark.parametrize("item", [*QUESTIONS, *FACTS], ids=name_of)
-def test_every_answer_is_proven_and_no_other_would_be(item, model):
-    prove(item, model)
-    if item in FACTS:
-        with pytest.raises(EvidenceError):
-            prove(replace(item, back="something else"), model)
+@pytest.mark.parametrize("question", QUESTIONS, ids=name_of)
+def test_every_answer_is_proven_and_no_other_would_be(question, model):
+    """The engine is asked once: it is not told the key, so its answer is the same whatever the author wrote."""
+    others = [replace(question, key=key) for key in other_keys(question)]
+    assert len(others) >= 2
+    if question.kind in CHECKED_KINDS:
+        prove(question, model)
+        for other in others:
+            with pytest.raises(EvidenceError):
+                prove(other, model)
         return
-    for key in other_keys(item):
-        with pytest.raises(EvidenceError):
-            prove(replace(item, key=key), model)
+    found = answer_of_the_engine(question, model)
+    compare(question, found)
+    for other in others:
+        with pytest.raises(EvidenceError, match="but the engine finds"):
+            compare(other, found)
+
+
+@pytest.mark.parametrize("fact", FACTS, ids=name_of)
+def test_every_fact_is_proven_and_no_other_would_be(fact, model):
+    shown = answer_of_the_engine(fact, model)
+    compare(fact, shown)
+    for other in ("", "something else", f"{shown}1", f"1{shown}", f"{shown}.5" if shown.isdigit() else f"{shown}s"):
+        with pytest.raises(EvidenceError, match="but the engine shows"):
+            compare(replace(fact, back=fact.back.replace(shown, other)), shown)
+
+
+def test_evidence_gets_no_more_than_a_learner_does(monkeypatch, model):
+    """Neither the key nor anything that gives it away: a right choice is the one without a misconception."""
+    seen = []
+    monkeypatch.setattr("chatlab.questions.evidence.evidence_of", lambda item: lambda item, model: seen.append(item))
+    for item in (*QUESTIONS, *FACTS):
+        answer_of_the_engine(item, model)
+    for item, real in zip(seen, (*QUESTIONS, *FACTS), strict=True):
+        if real in FACTS:
+            assert item == replace(real, back="")
+        else:
+            assert (item.key, item.wrong, item.hints, item.explanation) == (None, (), (), "")
+            assert [(each.explanation, each.misconception) for each in item.choices] == [("", None)] * len(item.choices)
+            assert repr(item) == repr(real), "and what a learner sees it does see"
 
 
 @pytest.mark.parametrize("question", [each for each in QUESTIONS if each.choices], ids=name_of)

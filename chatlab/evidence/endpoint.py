@@ -7,7 +7,7 @@ learner wrote, the name of the misconception in it, or None if it is right. Know
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cache
 from itertools import pairwise, permutations
 from typing import Any
@@ -291,7 +291,19 @@ def count_of_the_request(fact: Fact, model: ChatModel) -> str:
 
 
 def path_that_works(fact: Fact, model: ChatModel) -> str:
-    """Follow the path on the card in a response."""
+    """Look through a response for the text, and note the way."""
     response = chat_completions([user("Hi")], ScriptedModel("Hello!"))
-    found = _at(response, fact.back) if fact.back.startswith("response.") else None
-    return fact.back if found == "Hello!" else "response.choices[0].message.content"
+    [path] = _ways_to("Hello!", response.model_dump(), "response")
+    return path
+
+
+def _ways_to(wanted: str, value: Any, way: str) -> Iterator[str]:
+    """Yield the way to each place where a value stands, in lists and dicts; a field of a dict after a point."""
+    if value == wanted:
+        yield way
+    elif isinstance(value, dict):
+        for name, inner in value.items():
+            yield from _ways_to(wanted, inner, f"{way}.{name}")
+    elif isinstance(value, list):
+        for place, inner in enumerate(value):
+            yield from _ways_to(wanted, inner, f"{way}[{place}]")

@@ -206,7 +206,7 @@ def the_greedy_temperature(fact: Fact, model: ChatModel) -> str:
     stages = {heat: own.with_settings(SamplingParams(temperature=heat)).after for heat in (0.0, 0.7, 1.5)}
     [heat] = [heat for heat, stage in stages.items() if stage.tokens_left == 1]
     assert stages[heat].logits.argmax() == own.before.logits.argmax()
-    return f"{heat:g} ("
+    return f"{heat:g}"
 
 
 def what_top_p_keeps(fact: Fact, model: ChatModel) -> str:

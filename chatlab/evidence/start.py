@@ -266,7 +266,7 @@ def name_of_the_pieces(fact: Fact, model: ChatModel) -> str:
     pieces = [piece for piece in _pieces(model) if piece]
     usage = chat_completions(CAPITAL, model, temperature=0, max_completion_tokens=20).usage
     assert usage is not None and usage.completion_tokens == len(pieces) + 1  # the one that ends the reply has no text
-    return "okens" if all(len(encode(piece, model=model)) == 1 for piece in pieces) else "pieces"
+    return "tokens" if all(len(encode(piece, model=model)) == 1 for piece in pieces) else "pieces"
 
 
 def setting_that_repeats(fact: Fact, model: ChatModel) -> str:

@@ -7,15 +7,25 @@ what the questions are about: that is in `chatlab.evidence.<topic>`.
 from __future__ import annotations
 
 import importlib
+import re
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from chatlab.chat_model import ChatModel
 from chatlab.errors import ChatlabError
 from chatlab.questions.given import callable_of, messages_of
-from chatlab.questions.question import Fact, Question
+from chatlab.questions.question import Answer, Choice, Fact, Question
 
-__all__ = ["CHECKED_KINDS", "EvidenceError", "evidence_of", "misconception_in", "prove"]
+__all__ = [
+    "CHECKED_KINDS",
+    "EvidenceError",
+    "answer_of_the_engine",
+    "compare",
+    "evidence_of",
+    "misconception_in",
+    "prove",
+]
 
 # The kinds whose answers are written freely: their evidence is a check, which a learner's answer goes through as well.
 CHECKED_KINDS = ("fix-the-request", "function")
@@ -44,19 +54,38 @@ def prove(item: Question | Fact, model: ChatModel) -> None:
     >>> from chatlab.testing import ScriptedModel
     >>> prove(topic_of("roles").questions[1], ScriptedModel("Hi"))
     """
-    if isinstance(item, Fact):
-        shown = evidence_of(item)(item, model)
-        if shown not in item.back:
-            raise EvidenceError(f"{item.id}: the back is {item.back!r}, but the engine shows {shown!r}.")
-    elif item.kind in CHECKED_KINDS:
+    if isinstance(item, Question) and item.kind in CHECKED_KINDS:
         _prove_checked(item)
     else:
-        try:
-            found = evidence_of(item)(item, model)
-        except ValueError as error:  # not just one choice is right
-            raise EvidenceError(f"{item.id}: the engine finds not just one right answer ({error}).") from error
-        if found != item.key:
-            raise EvidenceError(f"{item.id}: the answer is {item.key!r}, but the engine finds {found!r}.")
+        compare(item, answer_of_the_engine(item, model))
+
+
+def answer_of_the_engine(item: Question | Fact, model: ChatModel) -> Answer:
+    """Return the engine's own answer: a key, or what the back of a fact must hold.
+
+    The evidence gets the item as a learner does, without the author's answer and all that could give it away. So what
+    it returns cannot depend on what the author believes.
+    """
+    try:
+        return evidence_of(item)(_as_asked(item), model)
+    except ValueError as error:  # not just one choice is right
+        raise EvidenceError(f"{item.id}: the engine finds not just one right answer ({error}).") from error
+
+
+def compare(item: Question | Fact, answer: Answer) -> None:
+    """Raise `EvidenceError` unless the author's answer is the engine's."""
+    if isinstance(item, Fact):
+        if not re.search(rf"(?<!\w)(?<!\d[.,]){re.escape(answer)}(?!\w)(?![.,]\d)", item.back):  # as words of its own
+            raise EvidenceError(f"{item.id}: the back is {item.back!r}, but the engine shows {answer!r}.")
+    elif answer != item.key:
+        raise EvidenceError(f"{item.id}: the answer is {item.key!r}, but the engine finds {answer!r}.")
+
+
+def _as_asked(item: Question | Fact) -> Question | Fact:
+    if isinstance(item, Fact):
+        return replace(item, back="")
+    choices = tuple(Choice(choice.letter, choice.text) for choice in item.choices)
+    return replace(item, key=None, choices=choices, wrong=(), explanation="", hints=())
 
 
 def _prove_checked(question: Question) -> None:
