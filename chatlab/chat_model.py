@@ -32,6 +32,7 @@ class ChatModel(Engine):
 
     context_length: int
     prefixes: PrefixCache | None = None  # what it has read lately, where its cache can be cut
+    loaded_as: tuple[str, str, str | None] | None = None  # what `chatlab.load` was given: name, device, template
     reads_together = False  # whether `next_logits_of_many` is one pass
 
     def __init__(

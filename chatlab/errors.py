@@ -19,6 +19,7 @@ and code that a chat completions server would answer. Knows nothing of models, m
     │   └── APITimeoutError           the server did not answer in time
     ├── ServerAnswerError             a server answered something that is no chat completion
     ├── LocalModelNeededError         a server does not show what is asked for; a model on this machine does
+    ├── ClusterError                  Ray is not installed, or there is no cluster to work on
     ├── ModelFilesError               the model's files cannot be had, stored or read
     ├── ServerStartError              a server cannot listen where it should
     ├── KeyFileError                  a file of API keys cannot be read or changed as asked
@@ -48,6 +49,7 @@ __all__ = [
     "BadRequestError",
     "ChatTemplateError",
     "ChatlabError",
+    "ClusterError",
     "ContextLengthError",
     "InternalServerError",
     "KeyFileError",
@@ -203,6 +205,10 @@ class ServerAnswerError(ChatlabError, openai.APIError):
 
 class LocalModelNeededError(ChatlabError):
     """A server shows neither tokens nor weights; what was called needs a model on this machine."""
+
+
+class ClusterError(ChatlabError):
+    """Ray is not installed, or there is no cluster where one is said to be."""
 
 
 class ModelFilesError(ChatlabError):

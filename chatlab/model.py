@@ -47,6 +47,7 @@ def load(name: str | Path | None = None, *, device: str = "auto", chat_template:
         if key not in _loaded:
             with garbage_kept():
                 _loaded[key] = _load(*key)
+                _loaded[key].loaded_as = key
         return _loaded[key]
 
 

@@ -32,6 +32,7 @@ TOPICS = [
 LAYERS = [
     "garbage",
     "errors",
+    "cluster",
     "checks",
     "files",
     "time_limits",
@@ -118,6 +119,7 @@ LAYERS = [
     "experiments.grid",
     "experiments.rows",
     "experiments.making",
+    "experiments.on_cluster",
     "experiments.comparing",
     "experiments.sweeps",
     "experiments",

@@ -30,7 +30,7 @@ from chatlab.remote import RemoteModel
 from chatlab.streaming import ChatCompletionStream, join_chunks
 from chatlab.threads import Threads
 
-__all__ = ["Made", "check_runs", "identity", "key_of", "make_replies"]
+__all__ = ["Made", "check_runs", "identity", "key_of", "make_replies", "threads_of"]
 
 SIDE_BY_SIDE = 8  # each reply has a key-value cache, or a connection, of its own
 
@@ -53,7 +53,7 @@ def identity(model: Engine) -> dict[str, Any]:
         "context_length": local.context_length,
         "chat_template": local.chat_template,
         "engine": type(local).__name__,
-        "threads": _threads(local),
+        "threads": threads_of(local),
         "chatlab": chatlab.__version__,
         "torch": torch.__version__,
     }
@@ -118,12 +118,12 @@ def _undisturbed(model: ChatModel) -> ChatModel:
     alone = copy.copy(model)
     if model.prefixes is not None:
         alone.prefixes = WholePrompts()
-    if (threads := _threads(model)) is not None:
+    if (threads := threads_of(model)) is not None:
         vars(alone)["threads"] = Threads(threads)
     return alone
 
 
-def _threads(model: ChatModel) -> int | None:
+def threads_of(model: ChatModel) -> int | None:
     """Return how many threads a model's sums are shared out among, where that changes how they are rounded."""
     threads = getattr(model, "threads", None)
     if not isinstance(threads, Threads) or model.reads_together:

@@ -24,6 +24,7 @@ from chatlab.experiments.comparing import Comparison, compare
 from chatlab.experiments.grid import Expected, Prompts, Run, plan
 from chatlab.experiments.making import Made, check_runs, identity, key_of, make_replies
 from chatlab.experiments.metrics import agreement, distinct_words, exact_match
+from chatlab.experiments.on_cluster import make_replies_on
 from chatlab.experiments.rows import Row, RowsFile
 from chatlab.remote import engine_of
 from chatlab.weights.home import home
@@ -213,6 +214,7 @@ def sweep(
     max_completion_tokens: Any = MAX_COMPLETION_TOKENS,
     store: str | Path | Literal[False] | None = None,
     again: bool = False,
+    cluster: str | bool | None = None,
     progress: bool = True,
     **grid: Any,
 ) -> Sweep:
@@ -231,6 +233,9 @@ def sweep(
     Each reply is a line of JSON in the file `store` (None: one for each model in chatlab's cache folder; False: none)
     as soon as it is there, and is not made again by a later call with the same request, model and version, unless
     `again`. Interrupt it (Ctrl-C, or Stop in a notebook) and you get the rows that are there.
+
+    `cluster` lets Ray's workers make the replies, each with a core and a model of its own: "local" for the cores here,
+    the address of a Ray cluster, or True for the one at hand. It needs `pip install 'chatlab-classroom[cluster]'`.
 
     On this machine the table is the same whatever the order, the batches or the interruptions, on the same kind of
     processor; replies at temperature 0 are made once for all seeds. A server's are what it answered the first time.
@@ -258,7 +263,7 @@ def sweep(
     check_runs(todo)
     with tqdm(total=len(set(keys)), initial=len(set(keys)) - len(todo), unit="reply", disable=not progress) as bar:
         try:
-            for number, made in make_replies(todo):
+            for number, made in make_replies_on(cluster, todo) if cluster else make_replies(todo):
                 rows[todo_keys[number]] = _keep(files, todo[number], todo_keys[number], made)
                 bar.update()
         except KeyboardInterrupt:

@@ -61,7 +61,7 @@ def facet_lines(panels: Mapping[str, Mapping[str, Sequence[Point]]], *, x: str, 
         labels = [drawable(name) for name in names]
         figure.legend(list(names.values()), labels, loc="outside lower center", ncols=3, frameon=False, fontsize=9)
     told = [
-        f"{', '.join(filter(None, [title, name]))}: "
+        "".join(f"{each}: " for each in [", ".join(filter(None, [title, name]))] if each)
         + ", ".join(f"{_number(point.y)} at {_number(point.x)}" for point in line)
         for title, lines in panels.items()
         for name, line in lines.items()

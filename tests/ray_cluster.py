@@ -1,0 +1,39 @@
+"""A Ray cluster for tests: two nodes of one core each, on this machine."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+
+PORTS = ("metrics_agent_port", "metrics_export_port", "dashboard_agent_listen_port", "runtime_env_agent_port")
+
+
+def _node() -> dict[str, Any]:
+    """Return the settings of a small node."""
+    sockets = {name: socket.create_server(("", 0)) for name in PORTS}
+    ports = {name: each.getsockname()[1] for name, each in sockets.items()}
+    for each in sockets.values():
+        each.close()
+    return {"num_cpus": 1, "object_store_memory": 80 * 2**20, "include_dashboard": False, **ports}
+
+
+@contextmanager
+def two_nodes() -> Iterator[Any]:
+    """Start a cluster of two nodes, connect to it, and end it."""
+    import ray
+    from ray.cluster_utils import Cluster
+
+    patch = pytest.MonkeyPatch()
+    patch.setenv("RAY_raylet_start_wait_time_s", "120")
+    cluster = Cluster(initialize_head=True, head_node_args=_node())
+    cluster.add_node(**_node())
+    try:
+        yield cluster
+    finally:
+        ray.shutdown()
+        cluster.shutdown()
+        patch.undo()
