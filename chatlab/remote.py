@@ -25,8 +25,11 @@ from chatlab.model import chosen, load, resolve, use
 from chatlab.remote_answers import EXTRAS, key_variable, no_completion, raise_plainly
 from chatlab.remote_stream import RemoteStream, close_with, url_of, wait_for
 from chatlab.requests import ChatOptions
+from chatlab.weights.download import DEFAULT_MODEL
 
 __all__ = ["RemoteModel", "connect", "engine_of", "vocabulary_of"]
+
+ESTIMATE = "cl100k_base"
 
 
 def connect(
@@ -37,7 +40,7 @@ def connect(
     timeout: float | None = None,
     max_retries: int = 2,
     context_length: int | None = None,
-    encoding: str = "cl100k_base",
+    encoding: str | None = None,
 ) -> RemoteModel:
     """Return a model on an OpenAI-compatible server, to be given to `chat_completions`, `Conversation` and others.
 
@@ -47,7 +50,9 @@ def connect(
     official client, which tries again by itself after a failed connection and after 408, 409, 429 and 5xx.
 
     `context_length` is how many tokens prompt and reply may have there, if known: `Conversation` then leaves out what
-    does not fit. A server does not show its tokenizer, so messages are counted with `encoding`: an estimate.
+    does not fit. A server does not show its tokenizer, so messages are counted with `encoding` (None: cl100k_base): an
+    estimate. A server of chatlab's own that has the default model says how long its context is, and the same model on
+    this machine counts for it exactly.
 
     Raises `ChatlabError`: `ModelNotFoundError` when there is not exactly one model to take, `APIConnectionError` when
     nobody answers.
@@ -57,7 +62,7 @@ def connect(
     """
     if context_length is not None:
         check_integer("context_length", context_length, minimum=1)
-    encoding_named(encoding)  # an encoding that cannot be had is told here, not in the middle of a chat
+    encoding_named(encoding or ESTIMATE)  # an encoding that cannot be had is told here, not in the middle of a chat
     url = _endpoint(base_url)
     key = os.environ.get(key_variable(url), "") if api_key is None else api_key
     # A proxy is for reaching others: asked for a server on this machine, it would look on its own.
@@ -70,11 +75,16 @@ def connect(
         http_client=connections,
     )
     close_with(client, connections)
+    if model is not None:
+        return RemoteModel(model, client, context_length=context_length, encoding=encoding or ESTIMATE)
+    only = _only_model(client)
+    told: int | None = getattr(only, "context_length", None) if only.owned_by == "chatlab" else None
+    same = told is not None and only.id == DEFAULT_MODEL.name
     return RemoteModel(
-        _only_model(client) if model is None else model,
+        only.id,
         client,
-        context_length=context_length,
-        encoding=encoding,
+        context_length=context_length or told,
+        encoding=encoding or (None if same else ESTIMATE),
     )
 
 
@@ -82,11 +92,16 @@ class RemoteModel(Engine):
     """A model on a server: it answers chat completions, and shows neither its tokens nor its weights.
 
     `chatlab.connect` makes one. `base_url` is the address of its endpoint, `encoding` what its tokens are estimated
-    with.
+    with; None where the default model on this machine is the same one and counts them.
     """
 
     def __init__(
-        self, name: str, client: openai.AsyncOpenAI, *, context_length: int | None = None, encoding: str = "cl100k_base"
+        self,
+        name: str,
+        client: openai.AsyncOpenAI,
+        *,
+        context_length: int | None = None,
+        encoding: str | None = ESTIMATE,
     ) -> None:
         self.name = name
         self.context_length = context_length
@@ -124,12 +139,14 @@ def engine_of(model: Engine | str | Path | None) -> Engine:
 
 
 def vocabulary_of(model: Engine) -> ChatModel | str:
-    """Return what counts a model's tokens: itself, or the encoding that those of a server are estimated with.
+    """Return what counts a model's tokens: itself, the same model on this machine, or the encoding of an estimate.
 
     >>> vocabulary_of(connect("http://127.0.0.1:8000", model="any"))
     'cl100k_base'
     """
-    return model.encoding if isinstance(model, RemoteModel) else resolve(model)
+    if isinstance(model, RemoteModel):
+        return model.encoding or load()
+    return resolve(model)
 
 
 def _parameters(name: str, messages: Sequence[Message], options: ChatOptions) -> dict[str, Any]:
@@ -165,15 +182,15 @@ def _endpoint(base_url: object) -> str:
     return url if parts.path else f"{url}/v1"
 
 
-def _only_model(client: openai.AsyncOpenAI) -> str:
-    """Return the name of the only model that the server has."""
+def _only_model(client: openai.AsyncOpenAI) -> openai.types.Model:
+    """Return the only model that the server has."""
 
-    async def names() -> list[str]:
-        return [model.id async for model in client.models.list()]
+    async def models() -> list[openai.types.Model]:
+        return [model async for model in client.models.list()]
 
     url = url_of(client)
     try:
-        found = wait_for(names())
+        found = wait_for(models())
     except openai.NotFoundError:
         found = []
     except openai.OpenAIError as error:
@@ -181,6 +198,10 @@ def _only_model(client: openai.AsyncOpenAI) -> str:
     except (AttributeError, TypeError) as error:
         raise no_completion(url) from error
     if len(found) != 1:
-        listed = f"has {len(found)} models: {', '.join(found)}" if found else "does not say which models it has"
+        listed = (
+            f"has {len(found)} models: {', '.join(model.id for model in found)}"
+            if found
+            else "does not say which models it has"
+        )
         raise ModelNotFoundError(f"{url} {listed}. Say which: chatlab.connect({url!r}, model=...).", param="model")
     return found[0]

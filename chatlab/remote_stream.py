@@ -21,6 +21,7 @@ import openai
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
 
 from chatlab.engines import ReplyStream
+from chatlab.errors import LocalModelNeededError
 from chatlab.remote_answers import ChunkTidier, no_completion, raise_plainly
 
 __all__ = ["RemoteStream", "close_with", "url_of", "wait_for"]
@@ -77,6 +78,15 @@ class RemoteStream(ReplyStream):
         if tidier.unfinished:
             return tidier.finish()
         raise StopIteration
+
+    @property
+    def completion_tokens(self) -> int:
+        """Raises `LocalModelNeededError`: a server says how many tokens it has made at the end only, in the usage."""
+        raise LocalModelNeededError(
+            f"{url_of(self._client)} tells how many tokens it has made in the usage alone, which comes last: ask for "
+            "it by stream_options={'include_usage': True}. A model on this machine, such as model=chatlab.load(), "
+            "can be counted while it writes."
+        )
 
     def close(self) -> None:
         """Cut the connection, so that the server stops; the reply ends where it is."""

@@ -1,0 +1,176 @@
+"""A room of learners at one server: what each gets, whether all get the same, and what a budget does.
+
+`python tests/benchmarks/room.py` serves the real model over HTTP to thirty learners for two minutes, each with a key
+and the official client. Three of them ask by four hands each, the others by one; one has a small budget.
+Every reply is compared with what the model says to someone who is alone. Printed: the share of each, and Jain's
+fairness index of the learners who ask alike (1: all the same, 1/n: one has everything).
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import random
+import statistics
+import tempfile
+import threading
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import httpx2
+import openai
+
+import chatlab
+from chatlab.chat_model import ChatModel
+from chatlab.server import ServerSettings, serve
+from chatlab.server.api_keys import KeyFile
+
+PLACES = ["France", "Japan", "Italy"]
+TOKENS = 8
+GREEDY, HANDS = 3, 4
+SMALL_BUDGET = 4  # requests a minute
+
+
+@dataclass
+class Learner:
+    """One learner: a name, a key, and what came of asking."""
+
+    name: str
+    key: str
+    replies: int = 0
+    refused: int = 0
+    texts: list[tuple[str, str | None]] = field(default_factory=list)  # the place asked about, and the reply
+    mixed_up: list[tuple[str, str | None]] = field(default_factory=list)
+    seconds: list[float] = field(default_factory=list)
+    errors: Counter[str] = field(default_factory=Counter)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of it: the learners, how long they asked, and the server's own table."""
+
+    learners: Sequence[Learner]
+    seconds: float
+    table: dict[str, dict[str, str]]
+
+    def kind(self, kind: str) -> list[Learner]:
+        return [learner for learner in self.learners if learner.name.startswith(kind)]
+
+    @property
+    def fairness(self) -> float:
+        """Jain's index of the replies that the learners who ask by one hand have got."""
+        return jain([learner.replies for learner in self.kind("learner")])
+
+    def __str__(self) -> str:
+        lines = [f"{len(self.learners)} learners, {self.seconds:.0f} s"]
+        for kind in ("learner", "greedy", "thrifty"):
+            group = self.kind(kind)
+            counts = [learner.replies for learner in group]
+            seconds = sorted(second for learner in group for second in learner.seconds) or [0.0]
+            lines.append(
+                f"{kind:8} {len(group):3}: {sum(counts):5} replies, each {min(counts)} to {max(counts)}; seconds a "
+                f"reply: median {statistics.median(seconds):.1f}, longest {seconds[-1]:.1f}; "
+                f"{sum(learner.refused for learner in group)} refused (429)"
+            )
+        mixed_up = sum(len(learner.mixed_up) for learner in self.learners)
+        tokens = sum(int(row["completion_tokens"]) for row in self.table.values())
+        lines += [
+            f"Jain's fairness index of those who ask by one hand: {self.fairness:.3f}",
+            f"replies that differ from the one to someone who is alone: {mixed_up}",
+            f"errors besides 429: {sum((learner.errors for learner in self.learners), Counter()) or 'none'}",
+            f"tokens made: {tokens}, {tokens / self.seconds:.0f} a second",
+        ]
+        return "\n".join(lines)
+
+
+def jain(shares: Sequence[float]) -> float:
+    """Return Jain's fairness index: the square of the sum over n times the sum of squares."""
+    return sum(shares) ** 2 / (len(shares) * sum(share**2 for share in shares) or 1)
+
+
+def question(name: str, place: str) -> list[dict[str, str]]:
+    """Return messages whose reply shows for whom it is: no two learners ask the same."""
+    return [
+        chatlab.system(f"You are a helpful assistant. The user is {name}."),
+        chatlab.user(f"What is the capital of {place}?"),
+    ]
+
+
+def alone_reply(model: ChatModel, name: str, place: str) -> str | None:
+    """Return what the model says to someone when nobody else asks."""
+    reply = chatlab.chat_completions(question(name, place), model, temperature=0, max_completion_tokens=TOKENS)
+    return reply.choices[0].message.content
+
+
+def run_room(model: ChatModel, *, learners: int, seconds: float) -> Outcome:
+    """Let the learners ask for so long, and return what came of it."""
+    names = [f"greedy {number}" for number in range(GREEDY)]
+    names += ["thrifty", *(f"learner {number}" for number in range(learners - GREEDY - 1))]
+    with tempfile.TemporaryDirectory() as folder:
+        keys = KeyFile(Path(folder) / "api-keys.yaml")
+        room = [Learner(name, keys.add(name)) for name in names]
+        teacher = keys.add("teacher", teacher=True)
+        keys.set_limits({"requests_per_minute": None, "tokens_per_minute": None, "tokens_per_day": None})
+        keys.set_limits({"requests_per_minute": SMALL_BUDGET}, "thrifty")
+        with serve(model, settings=ServerSettings(key_file=keys.path)) as server:
+            started = time.monotonic()
+            until = started + seconds
+
+            def ask(learner: Learner, hand: int) -> None:
+                dice = random.Random(f"{learner.name} {hand}")
+                with server.client().with_options(api_key=learner.key, max_retries=0, timeout=300) as client:
+                    while time.monotonic() < until:
+                        _ask_once(client, model.name, learner, dice.choice(PLACES), stream=dice.random() < 0.5)
+
+            hands = [(learner, hand) for learner in room for hand in range(HANDS if "greedy" in learner.name else 1)]
+            threads = [threading.Thread(target=ask, args=each) for each in hands]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+            elapsed = time.monotonic() - started
+            time.sleep(1)  # a reply is written into the table when it has been sent
+            headers = {"Authorization": f"Bearer {teacher}"}
+            table = httpx2.get(f"{server.url}/room/usage.csv", headers=headers, trust_env=False, timeout=60).text
+    for learner in room:
+        alone = {place: alone_reply(model, learner.name, place) for place in {place for place, _ in learner.texts}}
+        learner.mixed_up = [(place, text) for place, text in learner.texts if text != alone[place]]
+    return Outcome(room, elapsed, {row["name"]: row for row in csv.DictReader(table.splitlines())})
+
+
+def _ask_once(client: openai.OpenAI, model: str, learner: Learner, place: str, *, stream: bool) -> None:
+    started = time.monotonic()
+    request = {
+        "model": model,
+        "messages": question(learner.name, place),
+        "temperature": 0,
+        "max_completion_tokens": TOKENS,
+    }
+    try:
+        if stream:
+            chunks = client.chat.completions.create(**request, stream=True)
+            text = "".join(chunk.choices[0].delta.content or "" for chunk in chunks)
+        else:
+            text = client.chat.completions.create(**request).choices[0].message.content
+    except openai.RateLimitError as error:
+        learner.refused += 1
+        wait = int(error.response.headers["retry-after"])  # a refusal without it would end this thread, loudly
+        assert 1 <= wait <= 60 and "Try again in" in error.message
+        time.sleep(min(wait, 2))
+    except openai.APIError as error:
+        learner.errors[repr(error)] += 1
+    else:
+        learner.replies += 1
+        learner.seconds.append(time.monotonic() - started)
+        learner.texts.append((place, text))
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--learners", type=int, default=30)
+    parser.add_argument("--seconds", type=float, default=120)
+    options = parser.parse_args()
+    print(run_room(chatlab.load(), learners=options.learners, seconds=options.seconds))
