@@ -18,7 +18,9 @@ __all__ = ["Copied", "checkout", "copy_course", "packaged_course"]
 
 PARTS = ("notebooks", "exercises")
 # These stay where they were installed: they hold the answers.
-KEPT_BACK = tuple(f"exercises/{name}" for name in ("questions/", "tasks/", "source/", "coverage/", "placement.yaml"))
+KEPT_BACK = tuple(
+    f"exercises/{name}" for name in ("questions/", "tasks/", "source/", "coverage/", "placement.yaml", "README.md")
+)
 RECORD = ".chatlab-course.json"  # file -> SHA-256 of the version that was copied, so that a changed file shows
 
 
