@@ -54,7 +54,8 @@ def read_course_file(path: Path, schema: dict[str, Any]) -> dict[str, Any]:
         place = f", line {mark.line + 1}" if mark else ""
         problem = getattr(error, "problem", None) or "it cannot be read"
         raise CourseFileError(
-            f"{path.name}{place}: this is no YAML ({problem}). Put texts that hold a colon, a quote, [ or {{ in quotes."
+            f"{path.name}{place}: this is no YAML ({problem}). Put texts that hold a colon, a quote, [ or {{ in "
+            "quotes, and begin the fields of one item in the same column."
         ) from error
     faults = [_told(error, written) for error in Draft202012Validator(schema).iter_errors(written)]
     if faults:

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import nbformat
 import yaml
 
+from chatlab.questions.question import Topic
 from chatlab.questions.question_files import topic_names, topic_of
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -42,7 +44,7 @@ def faults(path: Path) -> Iterator[str]:
     """Yield what is wrong with the coverage of a lesson."""
     lines = lines_of(path)
     cells = cells_of(path.stem)
-    known = {each.id for name in topic_names() for each in (*topic_of(name).questions, *topic_of(name).facts)}
+    known = {each.id for topic in topics() for each in (*topic.questions, *topic.facts)}
     for line in lines:
         where = f"lesson {line.lesson}, {line.line!r}"
         if line.lesson != path.stem:
@@ -57,7 +59,13 @@ def faults(path: Path) -> Iterator[str]:
             yield f"{where}: no cell with an output shows it"
     listed = {question for line in lines for question in line.questions}
     for question in sorted(asked_in(path.stem) - listed):
-        yield f"lesson {path.stem}: the question {question!r} belongs to no line"
+        yield f"lesson {path.stem}: the question {question!r} belongs to no line. Name it in one, under 'questions'"
+
+
+@cache
+def topics() -> list[Topic]:
+    """Return every topic, read once."""
+    return [topic_of(name) for name in topic_names()]
 
 
 def cells_of(lesson: str) -> dict[str, Any]:
@@ -68,8 +76,7 @@ def cells_of(lesson: str) -> dict[str, Any]:
 
 def asked_in(lesson: str) -> set[str]:
     """Return the ids of the questions on a lesson."""
-    topics = [topic_of(name) for name in topic_names()]
-    return {question.id for topic in topics if topic.lesson == lesson for question in topic.questions}
+    return {question.id for topic in topics() if topic.lesson == lesson for question in topic.questions}
 
 
 def matrix() -> str:

@@ -8,7 +8,7 @@ from chatlab import course
 @pytest.fixture
 def source(tmp_path):
     folder = tmp_path / "source"
-    for name in ("notebooks/a.ipynb", "notebooks/b.ipynb", "exercises/c.ipynb", "exercises/README.md"):
+    for name in ("notebooks/a.ipynb", "notebooks/b.ipynb", "exercises/c.ipynb", "exercises/d.ipynb"):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text(f"first {name}")
     return folder

@@ -203,6 +203,13 @@ def test_lessons_are_linked_in_a_row(path: Path) -> None:
             assert f"]({neighbour.name})" in source
 
 
+def test_the_readme_lists_the_lessons_that_there_are() -> None:
+    rows = re.findall(r"^\| (\d\d) \| \[(.+?)\]\((.+?)\) \|", (ROOT / "README.md").read_text("utf-8"), re.MULTILINE)
+    assert [(number, link) for number, _, link in rows] == [(path.name[:2], by_name(path)) for path in LESSONS]
+    for _, title, link in rows:
+        assert read(ROOT / link).cells[0].source.splitlines()[0].partition(" · ")[2].startswith(title), link
+
+
 def asks(path: Path, call: str) -> list[Any]:
     """Return the code cells of a lesson that make a call."""
     return [cell for cell in code_cells(read(path)) if re.search(rf"^(\w+ = )?{call}", cell.source, re.MULTILINE)]
