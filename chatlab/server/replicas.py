@@ -9,14 +9,18 @@ A request that waits for a replica goes to another one when that dies. One that 
 
 from __future__ import annotations
 
+import contextlib
+import time
 from types import TracebackType
 
+import httpx2
 import openai
 from starlette.types import ASGIApp
 
 from chatlab.chat_model import ChatModel
 from chatlab.cluster import connect_ray
 from chatlab.cluster_model import TravellingModel
+from chatlab.errors import ServerStartError
 from chatlab.server.app import create_app
 from chatlab.server.metrics import Metrics
 from chatlab.server.scheduler import Scheduler
@@ -25,6 +29,7 @@ from chatlab.server.settings import ServerSettings
 __all__ = ["Replicas", "serve_replicas"]
 
 NAME = "chatlab"
+SECONDS_TO_START = 60.0
 SECONDS_BETWEEN_CHECKS = 2.0  # of whether a replica is alive
 
 
@@ -78,7 +83,7 @@ def serve_replicas(
 
     Each takes `side_by_side` requests at once; more wait in Ray Serve, `queue_length` of them. `/metrics` and `/health`
     tell of the replica that happens to answer. `settings.port` must be a port, not 0. Raises `ClusterError` where there
-    is no Ray or no cluster.
+    is no Ray or no cluster, `ServerStartError` where nobody answers in the end.
     """
     connect_ray(cluster)
     from ray import serve
@@ -105,4 +110,17 @@ def serve_replicas(
     )
     serve.start(http_options={"host": settings.host, "port": settings.port}, proxy_location="HeadOnly")
     serve.run(replica.bind(), name=NAME, route_prefix="/")
-    return Replicas(model, settings, replicas)
+    server = Replicas(model, settings, replicas)
+    _wait_until_up(server.url)
+    return server
+
+
+def _wait_until_up(url: str) -> None:
+    """Return once the server answers: Ray Serve's proxy learns a little later than the replicas what it is to serve."""
+    until = time.monotonic() + SECONDS_TO_START
+    while time.monotonic() < until:
+        with contextlib.suppress(httpx2.TransportError):
+            if httpx2.get(f"{url}/health", trust_env=False).is_success:
+                return
+        time.sleep(0.1)
+    raise ServerStartError(f"The replicas do not answer at {url}. Ray's logs, in /tmp/ray, say why.")
