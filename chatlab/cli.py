@@ -169,10 +169,14 @@ def serve(
     ] = None,
     allowed_host: Annotated[list[str] | None, typer.Option(help="A further name the server may be called by.")] = None,
     log_prompts: Annotated[bool, typer.Option("--log-prompts", help="Write every message to the log.")] = False,
+    replicas: Annotated[
+        int | None, typer.Option(min=1, help="How many copies of the model, a core each, answer; needs Ray.")
+    ] = None,
+    cluster: Annotated[str, typer.Option(help="The Ray cluster for --replicas; 'local' starts one here.")] = "local",
 ) -> None:
     """Serve the model over HTTP, as a hosted chat completions service would."""
     from chatlab.server import ServerSettings
-    from chatlab.terminal import serve_model
+    from chatlab.terminal import serve_model, serve_model_in_replicas
 
     try:
         settings = ServerSettings(
@@ -190,7 +194,10 @@ def serve(
         )
     except ValueError as error:
         raise typer.BadParameter(str(error)) from None
-    serve_model(model, settings)
+    if replicas is None:
+        serve_model(model, settings)
+    else:
+        serve_model_in_replicas(model, settings, replicas=replicas, cluster=cluster)
 
 
 @app.command()

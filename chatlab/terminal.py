@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import sys
+import threading
 from collections.abc import Iterable
 
 from openai.types.chat import ChatCompletionChunk
@@ -18,8 +19,9 @@ from chatlab.errors import ChatlabError
 from chatlab.model import load
 from chatlab.remote import engine_of
 from chatlab.server import Server, ServerSettings
+from chatlab.server.replicas import Replicas, serve_replicas
 
-__all__ = ["converse", "say", "serve_model"]
+__all__ = ["converse", "say", "serve_model", "serve_model_in_replicas"]
 
 HELP = """\
 /system TEXT     change the system message (no text: remove it)
@@ -94,17 +96,33 @@ def serve_model(name: str | None, settings: ServerSettings) -> None:
     logging.basicConfig(format="%(asctime)s %(message)s", level=logging.WARNING)
     logging.getLogger("chatlab.server").setLevel(logging.INFO)
     server = Server(model, settings)
-    wants_key = " -H 'Authorization: Bearer YOUR_KEY'" if settings.wants_key else ""
-    print(
-        f"""\
-{model.name} is served at {server.base_url}
-  documentation to try out: {server.url}/docs
-  from Python: openai.OpenAI(base_url="{server.base_url}", api_key="{"YOUR_KEY" if wants_key else "any"}")
-  from a shell: curl {server.base_url}/chat/completions{wants_key} -H 'Content-Type: application/json' \\
-    -d '{{"model": "{model.name}", "messages": [{{"role": "user", "content": "Hello!"}}]}}'
-Ctrl-C stops it when the replies being made have ended; a second one stops it at once.""",
-        flush=True,
-    )
+    _tell(server, "Ctrl-C stops it when the replies being made have ended; a second one stops it at once.")
     with contextlib.suppress(KeyboardInterrupt):  # which uvicorn raises again when all is closed
         server.run()
     print("The server has stopped.")
+
+
+def serve_model_in_replicas(name: str | None, settings: ServerSettings, *, replicas: int, cluster: str) -> None:
+    """Serve a model in several copies on a Ray cluster, until Ctrl-C."""
+    print(f"Loading the model, and starting {replicas} replicas of it ...", end=" ", flush=True)
+    with serve_replicas(load(name), settings, replicas=replicas, cluster=cluster) as server:
+        print("ready.", flush=True)
+        _tell(server, "Ctrl-C stops it.")
+        with contextlib.suppress(KeyboardInterrupt):
+            threading.Event().wait()
+    print("The server has stopped.")
+
+
+def _tell(server: Server | Replicas, how_to_stop: str) -> None:
+    """Print where the server is, and how it is used."""
+    wants_key = " -H 'Authorization: Bearer YOUR_KEY'" if server.settings.wants_key else ""
+    print(
+        f"""\
+{server.model.name} is served at {server.base_url}
+  documentation to try out: {server.url}/docs
+  from Python: openai.OpenAI(base_url="{server.base_url}", api_key="{"YOUR_KEY" if wants_key else "any"}")
+  from a shell: curl {server.base_url}/chat/completions{wants_key} -H 'Content-Type: application/json' \\
+    -d '{{"model": "{server.model.name}", "messages": [{{"role": "user", "content": "Hello!"}}]}}'
+{how_to_stop}""",
+        flush=True,
+    )

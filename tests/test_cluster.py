@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
+import openai
 import pandas as pd
 import psutil
 import pytest
@@ -16,6 +19,8 @@ from ray_cluster import two_nodes
 
 import chatlab
 from chatlab.experiments.rows import RowsFile
+from chatlab.server import ServerSettings
+from chatlab.server.replicas import serve_replicas
 from chatlab.testing import ScriptedModel
 
 PROMPTS = ["What is the capital of France?", "Tell me a joke."]
@@ -40,13 +45,13 @@ def working() -> list[psutil.Process]:
 
 
 def when(condition, do):
-    """Do something in a thread as soon as a condition holds; return the thread."""
+    """Do something with what a condition returns, in a thread, as soon as it holds; return the thread."""
 
     def wait():
-        until = time.monotonic() + 60
-        while not condition() and time.monotonic() < until:
-            time.sleep(0.02)
-        do()
+        until = time.monotonic() + 200
+        while not (found := condition()) and time.monotonic() < until:
+            time.sleep(0.05)
+        do(found)
 
     thread = threading.Thread(target=wait)
     thread.start()
@@ -64,10 +69,9 @@ def test_the_table_is_that_of_one_process(cluster, model):
 def test_a_killed_worker_loses_no_row(cluster, tmp_path):
     store, killed = tmp_path / "rows.jsonl", []
 
-    def kill():
-        killed.extend(each.pid for each in working()[:1])
-        for pid in killed:
-            os.kill(pid, signal.SIGKILL)
+    def kill(workers):
+        killed.append(workers[0].pid)
+        os.kill(workers[0].pid, signal.SIGKILL)
 
     killer = when(lambda: store.exists() and working(), kill)
     sweep = chatlab.sweep("Hi", slow_model(), cluster=cluster.address, store=store, **SLOW)
@@ -79,20 +83,62 @@ def test_a_killed_worker_loses_no_row(cluster, tmp_path):
     )
 
 
-def test_a_node_that_goes_loses_no_row(cluster, tmp_path):
-    import ray
+def ask(client, number):
+    messages = [chatlab.user(f"Hello {number}")]
+    return client.chat.completions.create(model="scripted", messages=messages).choices[0].message.content
 
-    node, store = next(iter(cluster.worker_nodes)), tmp_path / "rows.jsonl"
-    remover = when(store.exists, lambda: cluster.remove_node(node, allow_graceful=False))
-    sweep = chatlab.sweep("Hi", slow_model(), cluster=cluster.address, store=store, **SLOW)
-    remover.join()
-    assert ray.cluster_resources()["CPU"] == 1, "the node has gone"
-    assert sweep.missing == 0 and len(RowsFile(store).read()) == 24
+
+def replica_processes():
+    return [each for each in psutil.process_iter(["cmdline"]) if "ServeReplica" in "".join(each.info["cmdline"] or [])]
+
+
+def test_replicas_answer_as_one_server_and_a_killed_one_loses_no_request(cluster):
+    """The one that is killed is in the middle of replies; the official client asks again by itself."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    model = ScriptedModel("Hello, world!", seconds_per_token=0.1)
+    settings = ServerSettings(port=port, api_keys=("secret",), side_by_side=2)
+    with serve_replicas(model, settings, replicas=2, cluster=cluster.address) as server:
+        client = server.client().with_options(max_retries=5)
+        assert client.models.list().data[0].id == "scripted"
+        with pytest.raises(openai.AuthenticationError):
+            client.with_options(api_key="wrong").models.list()
+        chunks = client.chat.completions.create(model="scripted", messages=[chatlab.user("Hi")], stream=True)
+        assert "".join(chunk.choices[0].delta.content or "" for chunk in chunks) == "Hello, world!"
+        replicas = replica_processes()
+        assert len(replicas) == 2
+        with ThreadPoolExecutor(4) as pool:
+            asked = [pool.submit(ask, client, number) for number in range(12)]
+            time.sleep(1)
+            replicas[0].kill()
+            assert [each.result(120) for each in asked] == ["Hello, world!"] * 12
+        assert any(not each.is_running() for each in replicas)
 
 
 def test_what_a_cluster_cannot_do_is_told(cluster):
     with pytest.raises(chatlab.BadRequestError, match="is on a server"):
         chatlab.sweep("Hi", chatlab.connect("http://127.0.0.1:1", model="x"), cluster=cluster.address, store=False)
+
+
+def test_a_node_that_goes_loses_no_row(cluster, tmp_path):
+    import ray
+
+    node, store = next(iter(cluster.worker_nodes)), tmp_path / "rows.jsonl"
+    there = []
+
+    def remove(_):
+        there.append(len(RowsFile(store).read()))
+        cluster.remove_node(node, allow_graceful=False)
+
+    remover = when(store.exists, remove)
+    sweep = chatlab.sweep("Hi", slow_model(), cluster=cluster.address, store=store, **SLOW)
+    remover.join()
+    assert 0 < there[0] < 24, "it went in the middle"
+    until = time.monotonic() + 60
+    while ray.cluster_resources()["CPU"] > 1 and time.monotonic() < until:
+        time.sleep(0.1)
+    assert ray.cluster_resources()["CPU"] == 1
+    assert sweep.missing == 0 and len(RowsFile(store).read()) == 24
 
 
 def test_without_ray_the_error_says_how_to_get_it():

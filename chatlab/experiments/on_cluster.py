@@ -7,17 +7,16 @@ processes or machines: a worker that is killed, or a machine that goes, is Ray's
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from chatlab.chat_model import ChatModel
 from chatlab.cluster import connect_ray
+from chatlab.cluster_model import TravellingModel
 from chatlab.engines import Engine
-from chatlab.errors import BadRequestError, ModelFilesError
+from chatlab.errors import BadRequestError
 from chatlab.experiments.grid import Run
 from chatlab.experiments.making import Made, make_replies, threads_of
 from chatlab.messages import Message
-from chatlab.model import load
 from chatlab.requests import ChatOptions
 
 __all__ = ["make_replies_on"]
@@ -36,10 +35,17 @@ def make_replies_on(cluster: str | bool, runs: Sequence[Run]) -> Iterator[tuple[
     made: dict[Any, list[int]] = {}
     try:
         for model, numbers in _by_model(runs).items():
-            wanted = ray.put(_wanted(model))
+            if not isinstance(model, ChatModel):
+                raise BadRequestError(
+                    f"{model!r} is on a server, so a cluster has nothing to compute for it. Leave out cluster=.",
+                    param="cluster",
+                )
+            travelling = ray.put(TravellingModel.of(model, threads=threads_of(model) or 1))
             for start in range(0, len(numbers), BATCH):
                 some = numbers[start : start + BATCH]
-                made[batch.remote(wanted, [(runs[number].messages, runs[number].options) for number in some])] = some
+                made[batch.remote(travelling, [(runs[number].messages, runs[number].options) for number in some])] = (
+                    some
+                )
         while made:
             [done], _ = ray.wait(list(made), num_returns=1)
             yield from zip(made.pop(done), ray.get(done), strict=True)
@@ -55,41 +61,8 @@ def _by_model(runs: Sequence[Run]) -> dict[Engine, list[int]]:
     return numbers
 
 
-@dataclass(frozen=True)
-class _Wanted:
-    """A model as it travels: what `chatlab.load` is to be given on the other side, or else the model itself."""
-
-    arguments: tuple[str, str, str | None] | None
-    model: ChatModel | None
-    context_length: int
-    fingerprint: str
-    threads: int | None
-
-    def get(self) -> ChatModel:
-        if self.arguments is None:
-            assert self.model is not None
-            return self.model
-        name, device, chat_template = self.arguments
-        model = load(name, device=device, chat_template=chat_template)
-        if model.fingerprint() != self.fingerprint:
-            raise ModelFilesError(f"{name} has other weights on this machine of the cluster. Install the same ones.")
-        if hasattr(model, "threads"):
-            model.threads.number = self.threads or 1  # of the core that Ray has set aside
-        return model.with_context_length(self.context_length)
-
-
-def _wanted(model: Engine) -> _Wanted:
-    if not isinstance(model, ChatModel):
-        raise BadRequestError(
-            f"{model!r} is on a server, so a cluster has nothing to compute for it. Leave out cluster=.",
-            param="cluster",
-        )
-    itself = None if model.loaded_as else model
-    return _Wanted(model.loaded_as, itself, model.context_length, model.fingerprint(), threads_of(model))
-
-
-def _batch(wanted: _Wanted, requests: Sequence[tuple[Sequence[Message], ChatOptions]]) -> list[Made]:
+def _batch(travelling: TravellingModel, requests: Sequence[tuple[Sequence[Message], ChatOptions]]) -> list[Made]:
     """Make some replies, in a worker, and return them in the order of the requests."""
-    model = wanted.get()
+    model = travelling.get()
     made = dict(make_replies([Run({}, model, messages, options, None) for messages, options in requests]))
     return [made[number] for number in range(len(requests))]
