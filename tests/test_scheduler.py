@@ -114,6 +114,48 @@ def test_clients_are_let_in_in_turns_however_much_one_asks(scheduler):
     assert sorted(log[:2]) == ["greedy 1", "modest 1"], "the client with one request had to wait for both of the other"
 
 
+def test_a_client_with_many_requests_gets_no_more_turns_than_one_who_asks_again_at_once(scheduler):
+    """Its next request waits already while the other's is still to come, and is not let in earlier for that."""
+    log: list[str] = []
+
+    def ask(name):
+        model = Logits(log, name, "")
+        return text_of(scheduler.submit(chat_completions([user("Hi")], model, stream=True), client=name))
+
+    async def again_and_again(name, times):
+        for _ in range(times):
+            await ask(name)
+
+    async def main():
+        greedy = [asyncio.create_task(ask("greedy")) for _ in range(3)]
+        greedy += [asyncio.create_task(again_and_again("greedy", 3)) for _ in range(3)]
+        await asyncio.gather(*greedy, *(again_and_again(name, 4) for name in ("a", "b", "c", "d")))
+
+    wide = scheduler._queue_length
+    scheduler._queue_length = 50
+    asyncio.run(main())
+    scheduler._queue_length = wide
+    turns = log[:20]
+    assert turns.count("greedy") <= 6, turns
+
+
+def test_everyone_has_a_place_where_that_is_asked_for():
+    scheduler = Scheduler(side_by_side=1, queue_length=0, place_for_each=True)
+
+    async def main():
+        model = Waiting()
+        first = scheduler.submit(chat_completions([user("Hi")], model, stream=True), client="a")
+        with pytest.raises(RateLimitError):
+            scheduler.submit(stream(), client="a")
+        other = scheduler.submit(stream("ok"), client="b")
+        assert [job.client for job in scheduler.under_way()] == ["a", "b"] and scheduler.under_way("b") == [other]
+        model.allowed.set()
+        assert [await text_of(first), await text_of(other)] == ["abc", "ok"]
+
+    asyncio.run(main())
+    scheduler.stop(0)
+
+
 def test_the_queue_is_bounded_and_says_when_to_try_again(scheduler):
     async def main():
         model = Waiting()
