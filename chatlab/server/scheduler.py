@@ -125,11 +125,11 @@ class Job:
 class Scheduler:
     """Makes at most `side_by_side` replies at a time; at most `queue_length` more may wait.
 
-    Of those who wait, the client with the fewest replies in the making is let in first, and of several such the one whose
-    last turn was longest ago, so that one who asks for much does not hold up the others. With `place_for_each` a client who has nothing
-    under way may wait even when the queue is full, so that nobody is sent away for what others ask; the number of
-    clients must then be limited. `running` and `waiting` count the replies; `on_end` is called with each job that was
-    begun and has ended.
+    Of those who wait, the client with the fewest replies in the making is let in first, and of several such the one
+    whose last turn was longest ago, so that one who asks for much does not hold up the others. With `place_for_each`
+    a client who has nothing under way may wait even when the queue is full, so that nobody is sent away for what
+    others ask; the number of clients must then be limited. `running` and `waiting` count the replies; `on_end` is
+    called with each job that was begun and has ended.
     """
 
     def __init__(
