@@ -58,7 +58,7 @@ def use(model: Engine | str | Path | None) -> Engine | None:
 
     >>> from chatlab.testing import ScriptedModel
     >>> use(ScriptedModel("Hello!"))
-    ScriptedModel('scripted')
+    ScriptedModel('scripted', context_length=8192)
     >>> use(None)
     """
     global _chosen

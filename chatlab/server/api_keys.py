@@ -78,6 +78,7 @@ class KeyHolder:
 class KeyFile:
     """The keys of a room, in one YAML file; a server that runs notices each change of it.
 
+    >>> import tempfile
     >>> folder = tempfile.TemporaryDirectory()
     >>> keys = KeyFile(Path(folder.name) / "api-keys.yaml")
     >>> key = keys.add("ada")

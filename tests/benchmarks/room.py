@@ -24,7 +24,7 @@ import httpx2
 import openai
 
 import chatlab
-from chatlab.chat_model import ChatModel
+from chatlab.llama_model import LlamaModel
 from chatlab.server import ServerSettings, serve
 from chatlab.server.api_keys import KeyFile
 
@@ -100,14 +100,25 @@ def question(name: str, place: str) -> list[dict[str, str]]:
     ]
 
 
-def alone_reply(model: ChatModel, name: str, place: str) -> str | None:
+def alone_reply(model: LlamaModel, name: str, place: str) -> str | None:
     """Return what the model says to someone when nobody else asks."""
     reply = chatlab.chat_completions(question(name, place), model, temperature=0, max_completion_tokens=TOKENS)
     return reply.choices[0].message.content
 
 
-def run_room(model: ChatModel, *, learners: int, seconds: float) -> Outcome:
-    """Let the learners ask for so long, and return what came of it."""
+def run_room(model: LlamaModel, *, learners: int, seconds: float) -> Outcome:
+    """Let the learners ask for so long, and return what came of it.
+
+    The number of threads is fixed meanwhile: a sum in another order differs in its last bit, and a close choice then.
+    """
+    usual, model.threads.number = model.threads.number, model.threads.cores
+    try:
+        return _run(model, learners, seconds)
+    finally:
+        model.threads.number = usual
+
+
+def _run(model: LlamaModel, learners: int, seconds: float) -> Outcome:
     names = [f"greedy {number}" for number in range(GREEDY)]
     names += ["thrifty", *(f"learner {number}" for number in range(learners - GREEDY - 1))]
     with tempfile.TemporaryDirectory() as folder:
