@@ -1,6 +1,7 @@
 """`chatlab.connect` against real servers of others, on the default model's own files: those that are installed here.
 
-Without `pip install xllamacpp` (llama.cpp's server) or `pip install 'transformers[serving]'` they are skipped.
+`CHATLAB_FOREIGN_SERVERS=1` runs them. Without it, or without `pip install xllamacpp` (llama.cpp's server) or
+`pip install 'transformers[serving]'`, they are skipped.
 """
 
 from __future__ import annotations
@@ -23,6 +24,10 @@ from chatlab import Conversation, chat_completions, errors, system, user
 from chatlab.panels import ChatPanel
 from chatlab.weights.conversion import converted
 from chatlab.weights.download import fetch
+
+pytestmark = pytest.mark.skipif(
+    "CHATLAB_FOREIGN_SERVERS" not in os.environ, reason="takes minutes: CHATLAB_FOREIGN_SERVERS=1 runs it"
+)
 
 SECONDS_TO_START = 180
 QUESTION = [system("You are a helpful assistant."), user("What is the capital of France?")]
