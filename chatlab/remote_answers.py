@@ -160,6 +160,7 @@ class ChunkTidier:
     def __init__(self, name: str) -> None:
         self.unfinished: set[int] = set()
         self.seen: set[int] = set()
+        self._texts: dict[int, list[str]] = {}
         self.told_usage = self.told_logprobs = False
         self._head: dict[str, Any] = {"id": "chatcmpl-remote", "created": 0, "model": name}
 
@@ -175,12 +176,19 @@ class ChunkTidier:
                 self.seen.add(index)
                 self.unfinished.add(index)
                 whole["delta"].setdefault("role", "assistant")
+            self._texts.setdefault(index, []).append(whole["delta"].get("content") or "")
             if whole["finish_reason"]:
                 self.unfinished.discard(index)
+            if whole["finish_reason"] not in (None, "stop"):
+                del self._texts[index]  # cut, or a call
             self.told_logprobs |= bool((whole.get("logprobs") or {}).get("content"))
             choices.append(whole)
         self.told_usage |= bool(given.get("usage"))
         return self._chunk({**given, "choices": choices})
+
+    def finished_texts(self) -> list[str]:
+        """Return the texts of the choices that ended of themselves."""
+        return ["".join(pieces) for index, pieces in self._texts.items() if index not in self.unfinished]
 
     def finish(self) -> ChatCompletionChunk:
         """Return the chunk that ends the choices which the server left without a finish reason."""

@@ -7,11 +7,12 @@ talks to all servers, so that any other can close a reply. Knows nothing of mode
 from __future__ import annotations
 
 import asyncio
+import json
 import queue
 import threading
 import warnings
 import weakref
-from collections.abc import Coroutine, Mapping
+from collections.abc import Coroutine, Mapping, Sequence
 from concurrent.futures import Future
 from functools import cache
 from typing import Any, NoReturn, TypeVar
@@ -73,6 +74,7 @@ class RemoteStream(ReplyStream):
             logprobs=tidier.told_logprobs,
             usage=tidier.told_usage,
             finish_reasons=not tidier.unfinished,
+            texts=tidier.finished_texts(),
             stacklevel=2,
         )
         if tidier.unfinished:
@@ -120,7 +122,8 @@ class RemoteStream(ReplyStream):
         if not isinstance(response, ChatCompletion) or not getattr(response, "choices", None):
             raise no_completion(url_of(self._client))
         logprobs = any(getattr(choice, "logprobs", None) for choice in response.choices)
-        self._warn_of_missing(len(response.choices), logprobs=logprobs, stacklevel=3)
+        texts = [choice.message.content for choice in response.choices if choice.finish_reason == "stop"]
+        self._warn_of_missing(len(response.choices), logprobs=logprobs, texts=texts, stacklevel=3)
         return response
 
     def _raise_plainly(self, error: Exception) -> NoReturn:
@@ -133,19 +136,36 @@ class RemoteStream(ReplyStream):
         )
 
     def _warn_of_missing(
-        self, choices: int, *, logprobs: bool, usage: bool = True, finish_reasons: bool = True, stacklevel: int
+        self,
+        choices: int,
+        *,
+        logprobs: bool,
+        usage: bool = True,
+        finish_reasons: bool = True,
+        texts: Sequence[str | None],
+        stacklevel: int,
     ) -> None:
         """Tell what should have come and did not, once for each; the reply is good, so it is not thrown away."""
         asked = self._parameters
+        wants_json = (asked.get("response_format") or {}).get("type", "text") != "text" and not asked.get("stop")
         missing = {
             f"n={asked.get('n')} replies were asked for, but fewer came": choices < asked.get("n", 1),
             "logprobs were asked for, but none came": asked.get("logprobs") and not logprobs,
             "usage was asked for, but none came": asked.get("stream_options", {}).get("include_usage") and not usage,
+            "JSON was asked for, but the reply is none": wants_json and not all(map(_is_json, texts)),
             "the reply ended without a finish_reason, so it may not be whole": not finish_reasons,
         }
         for what in [what for what, is_so in missing.items() if is_so and what not in self._warned]:
             self._warned.add(what)
             warnings.warn(f"{url_of(self._client)}: {what}. Other servers send it.", stacklevel=stacklevel + 1)
+
+
+def _is_json(text: str | None) -> bool:
+    try:
+        json.loads(text or "null")
+    except ValueError:
+        return False
+    return True
 
 
 async def _read(client: openai.AsyncOpenAI, parameters: Mapping[str, Any], arrived: queue.SimpleQueue[Any]) -> None:

@@ -114,6 +114,47 @@ def test_clients_are_let_in_in_turns_however_much_one_asks(scheduler):
     assert sorted(log[:2]) == ["greedy 1", "modest 1"], "the client with one request had to wait for both of the other"
 
 
+def test_whose_last_turn_was_longest_ago_is_let_in_first():
+    """Else a client whose next request waits already while its last is made would be let in more often than others."""
+    scheduler = Scheduler(side_by_side=1, queue_length=5)
+    log: list[str] = []
+
+    def submit(name):
+        reply = chat_completions([user("Hi")], Logits(log, name, ""), stream=True)
+        return scheduler.submit(reply, client=name)
+
+    async def main():
+        await text_of(submit("early"))
+        await text_of(submit("late"))
+        blocker = Waiting()
+        blocked = scheduler.submit(chat_completions([user("Hi")], blocker, stream=True), client="z")
+        log.clear()
+        jobs = [submit("late"), submit("early"), submit("new")]
+        blocker.allowed.set()
+        await asyncio.gather(*map(text_of, [blocked, *jobs]))
+
+    asyncio.run(main())
+    scheduler.stop(0)
+    assert log == ["new", "early", "late"]
+
+
+def test_everyone_has_a_place_where_that_is_asked_for():
+    scheduler = Scheduler(side_by_side=1, queue_length=0, place_for_each=True)
+
+    async def main():
+        model = Waiting()
+        first = scheduler.submit(chat_completions([user("Hi")], model, stream=True), client="a")
+        with pytest.raises(RateLimitError):
+            scheduler.submit(stream(), client="a")
+        other = scheduler.submit(stream("ok"), client="b")
+        assert [job.client for job in scheduler.under_way()] == ["a", "b"] and scheduler.under_way("b") == [other]
+        model.allowed.set()
+        assert [await text_of(first), await text_of(other)] == ["abc", "ok"]
+
+    asyncio.run(main())
+    scheduler.stop(0)
+
+
 def test_the_queue_is_bounded_and_says_when_to_try_again(scheduler):
     async def main():
         model = Waiting()

@@ -15,7 +15,7 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import islice
+from itertools import count, islice
 
 from openai.types.chat import ChatCompletionChunk
 
@@ -125,11 +125,11 @@ class Job:
 class Scheduler:
     """Makes at most `side_by_side` replies at a time; at most `queue_length` more may wait.
 
-    Of those who wait, the client with the fewest replies in the making is let in first, and of several such each in
-    turn, so that one who asks for much does not hold up the others. With `place_for_each` a client who has nothing
-    under way may wait even when the queue is full, so that nobody is sent away for what others ask; the number of
-    clients must then be limited. `running` and `waiting` count the replies; `on_end` is called with each job that was
-    begun and has ended.
+    Of those who wait, the client with the fewest replies in the making is let in first, and of several such the one
+    whose last turn was longest ago, so that one who asks for much does not hold up the others. With `place_for_each`
+    a client who has nothing under way may wait even when the queue is full, so that nobody is sent away for what
+    others ask; the number of clients must then be limited. `running` and `waiting` count the replies; `on_end` is
+    called with each job that was begun and has ended.
     """
 
     def __init__(
@@ -147,6 +147,8 @@ class Scheduler:
         self._changed = threading.Condition()
         self._running: list[Job] = []
         self._waiting: dict[str, deque[Job]] = {}
+        self._turns = count(1)
+        self._last_turn: dict[str, int] = {}  # client -> when one of its replies was begun last
         self._stopping = False
         self._seconds = TYPICAL_SECONDS
         self._thread = threading.Thread(target=self._work, name="chatlab-scheduler", daemon=True)
@@ -230,16 +232,17 @@ class Scheduler:
             _read(readings)
 
     def _admit(self) -> None:
-        """Let those who wait in while there is room: who has the fewest replies in the making, one after another."""
+        """Let those who wait in while there is room, each in turn."""
         while self._waiting and len(self._running) < self._side_by_side:
             running = Counter(job.client for job in self._running)
-            client = min(self._waiting, key=lambda each: running[each])
+            client = min(self._waiting, key=lambda each: (running[each], self._last_turn.get(each, 0)))
             jobs = self._waiting.pop(client)
             job = jobs.popleft()
             if jobs:
                 self._waiting[client] = jobs  # behind the other clients
             if not job.cancelled:
                 job.begun = True
+                self._last_turn[client] = next(self._turns)
                 self._running.append(job)
 
     def _still_waiting(self) -> list[Job]:

@@ -24,7 +24,7 @@ import httpx2
 import openai
 
 import chatlab
-from chatlab.chat_model import ChatModel
+from chatlab.llama_model import LlamaModel
 from chatlab.server import ServerSettings, serve
 from chatlab.server.api_keys import KeyFile
 
@@ -43,7 +43,7 @@ class Learner:
     replies: int = 0
     refused: int = 0
     texts: list[tuple[str, str | None]] = field(default_factory=list)  # the place asked about, and the reply
-    mixed_up: list[tuple[str, str | None]] = field(default_factory=list)
+    mixed_up: list[tuple[str, str | None, str | None]] = field(default_factory=list)  # with the reply to one alone
     seconds: list[float] = field(default_factory=list)
     errors: Counter[str] = field(default_factory=Counter)
 
@@ -75,11 +75,12 @@ class Outcome:
                 f"reply: median {statistics.median(seconds):.1f}, longest {seconds[-1]:.1f}; "
                 f"{sum(learner.refused for learner in group)} refused (429)"
             )
-        mixed_up = sum(len(learner.mixed_up) for learner in self.learners)
+        mixed_up = [(learner.name, *each) for learner in self.learners for each in learner.mixed_up]
         tokens = sum(int(row["completion_tokens"]) for row in self.table.values())
         lines += [
             f"Jain's fairness index of those who ask by one hand: {self.fairness:.3f}",
-            f"replies that differ from the one to someone who is alone: {mixed_up}",
+            f"replies that differ from the one to someone who is alone: {len(mixed_up)}",
+            *(f"  {name} on {place}: {text!r}, alone {alone!r}" for name, place, text, alone in mixed_up),
             f"errors besides 429: {sum((learner.errors for learner in self.learners), Counter()) or 'none'}",
             f"tokens made: {tokens}, {tokens / self.seconds:.0f} a second",
         ]
@@ -99,14 +100,25 @@ def question(name: str, place: str) -> list[dict[str, str]]:
     ]
 
 
-def alone_reply(model: ChatModel, name: str, place: str) -> str | None:
+def alone_reply(model: LlamaModel, name: str, place: str) -> str | None:
     """Return what the model says to someone when nobody else asks."""
     reply = chatlab.chat_completions(question(name, place), model, temperature=0, max_completion_tokens=TOKENS)
     return reply.choices[0].message.content
 
 
-def run_room(model: ChatModel, *, learners: int, seconds: float) -> Outcome:
-    """Let the learners ask for so long, and return what came of it."""
+def run_room(model: LlamaModel, *, learners: int, seconds: float) -> Outcome:
+    """Let the learners ask for so long, and return what came of it.
+
+    The number of threads is fixed meanwhile: a sum in another order differs in its last bit, and a close choice then.
+    """
+    usual, model.threads.number = model.threads.number, model.threads.cores
+    try:
+        return _run(model, learners, seconds)
+    finally:
+        model.threads.number = usual
+
+
+def _run(model: LlamaModel, learners: int, seconds: float) -> Outcome:
     names = [f"greedy {number}" for number in range(GREEDY)]
     names += ["thrifty", *(f"learner {number}" for number in range(learners - GREEDY - 1))]
     with tempfile.TemporaryDirectory() as folder:
@@ -137,7 +149,7 @@ def run_room(model: ChatModel, *, learners: int, seconds: float) -> Outcome:
             table = httpx2.get(f"{server.url}/room/usage.csv", headers=headers, trust_env=False, timeout=60).text
     for learner in room:
         alone = {place: alone_reply(model, learner.name, place) for place in {place for place, _ in learner.texts}}
-        learner.mixed_up = [(place, text) for place, text in learner.texts if text != alone[place]]
+        learner.mixed_up = [(place, text, alone[place]) for place, text in learner.texts if text != alone[place]]
     return Outcome(room, elapsed, {row["name"]: row for row in csv.DictReader(table.splitlines())})
 
 
