@@ -120,6 +120,30 @@ def test_a_variable_is_judged_itself():
     assert judge_answer(DOUBLE, cases, ...).status == "not attempted"
 
 
+def test_a_class_or_a_generator_is_used_as_its_case_says():
+    def total(made, numbers):
+        counter = made()
+        return [counter.add(number) for number in numbers][-1]
+
+    class Counter:
+        total = 0
+
+        def add(self, number):
+            self.total += number
+            return self.total
+
+    class Starter:
+        def add(self, number): ...
+
+    class Broken:
+        pass
+
+    cases = [Case(([1, 2],), equals(3), "1 and 2", use=total)]
+    assert judge_answer(DOUBLE, cases, Counter).correct
+    assert repr(judge_answer(DOUBLE, cases, Starter)) == "not attempted: double does nothing yet"
+    assert repr(judge_answer(DOUBLE, cases, Broken)).startswith("incorrect 1 and 2: AttributeError: 'Broken' object")
+
+
 def test_check_finds_the_function_in_the_notebook_by_its_name():
     from IPython.testing.globalipapp import start_ipython
 

@@ -20,12 +20,17 @@ FAILED = object()  # what came of a call that raised an error
 LONGEST = 300  # characters of a value in a message
 
 
+def _call(answer: Callable[..., Any], *arguments: Any) -> Any:
+    return answer(*arguments)
+
+
 @dataclass(frozen=True)
 class Case:
     """Call the learner's function with `arguments` (None: judge what was written itself), and judge what it returns.
 
     `shown` says in words which case it is, after "incorrect"; a hidden case never shows. Arguments that are changed by
-    the function are a mistake, unless it `may_change` them.
+    the function are a mistake, unless it `may_change` them. What takes more than a call, as a class or a generator
+    does, has a `use`: it gets what was written and the arguments, and returns what is to be judged.
     """
 
     arguments: tuple[Any, ...] | None
@@ -33,6 +38,7 @@ class Case:
     shown: str = ""
     hidden: bool = False
     may_change: bool = False
+    use: Callable[..., Any] = _call
 
     @property
     def name(self) -> str:
@@ -66,7 +72,7 @@ def try_case(case: Case, answer: Any) -> tuple[Any, str | None]:
         return answer, _judged(case.judge, answer)
     arguments = _copied(case.arguments)
     try:
-        found = answer(*arguments)
+        found = case.use(answer, *arguments)
     except Exception as error:
         return FAILED, f"{type(error).__name__}: {error}"
     fault = _judged(case.judge, found)

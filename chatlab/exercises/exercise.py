@@ -105,7 +105,8 @@ def judge_answer(exercise: Exercise, cases: Sequence[Case], answer: Any) -> Outc
         if found is None or found is Ellipsis:
             nothing += 1
             if fault is not None and nothing == number:
-                return Outcome("not attempted", f"{exercise.name} returns nothing yet")
+                verb = "does" if isinstance(answer, type) else "returns"
+                return Outcome("not attempted", f"{exercise.name} {verb} nothing yet")
         if fault is not None and case.hidden:
             return Outcome("incorrect", "in a case that is not shown. Think of other values that may come in")
         if fault is not None:

@@ -46,10 +46,11 @@ def all_exercises() -> Sequence[Exercise]:
 def cases_of(exercise: Exercise) -> list[Case]:
     """Return the cases by which an exercise is checked, the public ones first.
 
-    They are made anew each time, for a scripted model in them says its replies only once.
+    They are made anew each time, for a scripted model in them says its replies only once. A function that is named as
+    what is to be written, in small letters, makes them.
     """
     module = importlib.import_module(f"chatlab.cases.{exercise.topic.replace('-', '_')}")
-    cases: list[Case] = getattr(module, exercise.name)()
+    cases: list[Case] = getattr(module, exercise.name.lower())()
     return sorted(cases, key=lambda case: case.hidden)
 
 

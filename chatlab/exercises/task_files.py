@@ -35,7 +35,7 @@ _EXERCISE = {
         "id": text_field("the topic, a hyphen and a number, such as roles-1", pattern="^[a-z0-9-]+-[0-9]+$"),
         "title": text_field("a short title"),
         "points": {"type": "integer", "minimum": 1, "description": "a whole number of points"},
-        "name": text_field("the name of the function or variable to write", pattern="^[a-z_][a-z0-9_]*$"),
+        "name": text_field("the name of the function, class or variable to write", pattern="^[A-Za-z_][A-Za-z0-9_]*$"),
         "text": text_field("what to do, as Markdown"),
         "starter": text_field(f"what the learner begins with: {_CODE}"),
         "hints": {
