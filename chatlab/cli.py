@@ -1,5 +1,5 @@
 """The command line: `chatlab lab`, `chatlab chat`, `chatlab serve`, `chatlab bench`, `chatlab progress`,
-`chatlab review`, `chatlab models`.
+`chatlab review`, `chatlab classroom`, `chatlab models`.
 
 In: what is typed in a terminal. Out: calls of the same functions a notebook uses. Knows nothing of its own, and imports
 PyTorch only when a command needs a model.
@@ -15,6 +15,7 @@ from typing import Annotated
 import typer
 
 import chatlab
+from chatlab.classroom_commands import classroom_app
 from chatlab.learner_commands import progress, review
 
 __all__ = ["app", "main"]
@@ -25,6 +26,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+app.add_typer(classroom_app, name="classroom")
 app.command()(progress)
 app.command()(review)
 models_app = typer.Typer(help="List, fetch, locate and remove models. Alone: list.")

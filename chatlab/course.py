@@ -9,22 +9,26 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from chatlab.files import write_whole
 
-__all__ = ["Copied", "checkout", "copy_course", "packaged_course"]
+__all__ = ["Copied", "checkout", "copy_course", "copy_files", "packaged_course"]
 
 PARTS = ("notebooks", "exercises")
 # These stay where they were installed: they hold the answers.
-KEPT_BACK = tuple(f"exercises/{name}" for name in ("questions/", "tasks/", "source/", "coverage/", "placement.yaml"))
+KEPT_BACK = tuple(
+    f"exercises/{name}"
+    for name in ("questions/", "tasks/", "source/", "coverage/", "placement.yaml", "nbgrader_config.py")
+)
 RECORD = ".chatlab-course.json"  # file -> SHA-256 of the version that was copied, so that a changed file shows
 
 
 @dataclass
 class Copied:
-    """What `copy_course` did: files that were written, and files it kept because the learner had changed them."""
+    """What was copied: files that were written, and files that were kept because they had been changed there."""
 
     folder: Path
     written: list[str] = field(default_factory=list)
@@ -56,20 +60,25 @@ def packaged_course() -> Path:
 
 
 def copy_course(folder: Path, *, source: Path | None = None) -> Copied:
-    """Copy the lessons and exercises to the learner's folder, and bring unchanged ones up to date.
+    """Copy the lessons and exercises to the learner's folder, as `copy_files` does."""
+    return copy_files(folder, source or packaged_course(), PARTS, kept_back=KEPT_BACK)
 
-    A file that the learner changed is kept, even when a newer version of it exists; a file that the learner deleted is
-    written again.
+
+def copy_files(folder: Path, source: Path, parts: Sequence[str], *, kept_back: tuple[str, ...] = ()) -> Copied:
+    """Copy files and folders from the source, but none whose name begins as one that is kept back.
+
+    A file that was changed in the folder is kept, even when a newer version of it exists; a file that was deleted there
+    is written again, and one that was not changed is brought up to date.
     """
-    source = source or packaged_course()
     record = folder / RECORD
     known = _read_record(record)
     result = Copied(folder)
-    for path in sorted(path for part in PARTS for path in (source / part).rglob("*") if path.is_file()):
+    found = [path for part in parts for path in [source / part, *(source / part).rglob("*")]]
+    for path in sorted(path for path in found if path.is_file()):
         if ".ipynb_checkpoints" in path.parts or "__pycache__" in path.parts:
             continue
         name = path.relative_to(source).as_posix()
-        if name.startswith(KEPT_BACK):
+        if name.startswith(kept_back):
             continue
         target = folder / name
         newest = path.read_bytes()

@@ -1,0 +1,100 @@
+"""Execution: run a notebook to its end, whatever its code does.
+
+In: a notebook. Out: the same with its outputs, and an error where a cell never ends or ends the kernel. Knows nothing
+of who wrote it. nbgrader alone gives up a whole submission when its kernel dies or no longer listens.
+"""
+
+from __future__ import annotations
+
+import time
+from queue import Empty
+from typing import Any
+
+import nbformat
+from jupyter_core.utils import ensure_async, run_sync
+from nbclient.exceptions import CellTimeoutError, DeadKernelError
+from nbgrader.preprocessors import Execute
+from nbgrader.utils import is_grade, is_solution
+
+__all__ = ["ExecuteAll"]
+
+v4: Any = nbformat.v4  # it has no types
+
+LISTENS_WITHIN = 5.0  # seconds in which a kernel that was interrupted must answer
+
+
+class ExecuteAll(Execute):  # type: ignore[misc]
+    """nbgrader's step that runs a notebook; it goes on in a new kernel where the old one is lost.
+
+    A new kernel runs again what the notebook wrote so far, but no test. After a test that was stopped, the other tests
+    of the same answer fail without being run. What a test prints as a warning costs no points.
+    """
+
+    def preprocess(self, nb: Any, resources: Any = None, km: Any = None) -> Any:
+        """Run the notebook; `resources` and `km` are nbconvert's."""
+        self._wrote: list[str] = []  # what ran well so far, tests left out
+        self._stopped = False
+        return super().preprocess(nb, resources, km)
+
+    def preprocess_cell(self, cell: Any, resources: Any, index: int) -> tuple[Any, Any]:
+        """Run one cell."""
+        if is_solution(cell):
+            self._stopped = False
+        if is_grade(cell) and self._stopped:
+            cell.outputs = [_error("NotRun", "the test before this one was stopped")]
+            return cell, resources
+        fault = self._run(cell, resources, index)
+        if is_grade(cell):
+            self._stopped = fault is not None
+            cell.outputs = [each for each in cell.outputs if each.get("name") != "stderr"]
+        elif fault is None and cell.cell_type == "code":
+            self._wrote.append(cell.source)
+        if fault is not None:
+            cell.outputs = [fault]
+        return cell, resources
+
+    def _run(self, cell: Any, resources: Any, index: int) -> Any:
+        """Run a cell; return the error if it was stopped or ended the kernel, else None."""
+        for _ in range(2):  # code that calls exit() ends well, and it is the next cell that meets a dead kernel
+            try:
+                super().preprocess_cell(cell, resources, index)
+            except DeadKernelError:
+                self._start_anew()
+                continue
+            except CellTimeoutError:  # all that it printed is still on its way
+                self._start_anew()
+            else:
+                if not self._was_interrupted(cell):
+                    return None
+                if not run_sync(self._listens)():
+                    self._start_anew()
+            return _error("TimeoutError", f"it takes longer than {self.timeout} s")
+        return _error("KernelEnded", "this code ends the program that runs it")
+
+    def _was_interrupted(self, cell: Any) -> bool:
+        name = self.error_on_timeout["ename"]
+        return any(each.get("ename") == name for each in cell.get("outputs", []))
+
+    async def _listens(self) -> bool:
+        """Return whether the kernel answers: code that catches every interrupt runs on."""
+        asked = await ensure_async(self.kc.kernel_info())
+        end = time.monotonic() + LISTENS_WITHIN
+        while (left := end - time.monotonic()) > 0:
+            try:
+                message = await ensure_async(self.kc.shell_channel.get_msg(timeout=left))
+            except Empty:
+                break
+            if message["parent_header"].get("msg_id") == asked:
+                return True
+        return False
+
+    def _start_anew(self) -> None:
+        self.kc.stop_channels()
+        run_sync(self.km.restart_kernel)(now=True)
+        self.start_new_kernel_client()
+        for code in self._wrote:
+            self.wait_for_reply(self.kc.execute(code))
+
+
+def _error(name: str, text: str) -> Any:
+    return v4.new_output("error", ename=name, evalue=text, traceback=[f"{name}: {text}"])
