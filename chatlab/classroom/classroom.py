@@ -106,6 +106,8 @@ class Classroom:
 
     def _grade(self, student: str, assignment: str, bar: Any) -> Graded:
         bar.set_postfix_str(f"{student}, {assignment}")
+        with self.nbgrader.gradebook as gradebook:
+            gradebook.update_or_create_student(student)  # so that the scores name a student whose work is unreadable
         fault = self._missing(student, assignment) or _fault(self.nbgrader.autograde(assignment, student))
         with self.nbgrader.gradebook as gradebook:
             out_of = gradebook.find_assignment(assignment).max_score
@@ -148,6 +150,6 @@ def _fault(result: dict[str, Any]) -> str:
     if result["success"]:
         return ""
     log = result.get("log", "")
-    raised = re.findall(r"^[\w.]+(?:Error|Exception|Entry)\b.*", log, re.MULTILINE)
+    raised = re.findall(r"^ *((?:\w+\.)*\w*(?:Error|Exception|Entry): .*)", log, re.MULTILINE)
     told = re.findall(r"^\[ERROR\] (.*)", log, re.MULTILINE)
     return str((raised[-1:] or told or result["error"].splitlines()[-1:])[0])

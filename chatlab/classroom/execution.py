@@ -14,12 +14,13 @@ import nbformat
 from jupyter_core.utils import ensure_async, run_sync
 from nbclient.exceptions import CellTimeoutError, DeadKernelError
 from nbgrader.preprocessors import Execute
-from nbgrader.utils import is_grade, is_solution
+from nbgrader.utils import is_grade, is_locked, is_solution
 
 __all__ = ["ExecuteAll"]
 
 v4: Any = nbformat.v4  # it has no types
 
+SETUP_SECONDS = 600  # for the teacher's own cells: importing a model's library is slow on a busy machine
 LISTENS_WITHIN = 5.0  # seconds in which a kernel that was interrupted must answer
 
 
@@ -32,8 +33,9 @@ class ExecuteAll(Execute):  # type: ignore[misc]
 
     def preprocess(self, nb: Any, resources: Any = None, km: Any = None) -> Any:
         """Run the notebook; `resources` and `km` are nbconvert's."""
-        self._wrote: list[str] = []  # what ran well so far, tests left out
+        self._wrote: list[Any] = []  # the cells that ran well so far, tests left out
         self._stopped = False
+        self.timeout_func = self._seconds
         return super().preprocess(nb, resources, km)
 
     def preprocess_cell(self, cell: Any, resources: Any, index: int) -> tuple[Any, Any]:
@@ -48,7 +50,7 @@ class ExecuteAll(Execute):  # type: ignore[misc]
             self._stopped = fault is not None
             cell.outputs = [each for each in cell.outputs if each.get("name") != "stderr"]
         elif fault is None and cell.cell_type == "code":
-            self._wrote.append(cell.source)
+            self._wrote.append(cell)
         if fault is not None:
             cell.outputs = [fault]
         return cell, resources
@@ -71,6 +73,10 @@ class ExecuteAll(Execute):  # type: ignore[misc]
             return _error("TimeoutError", f"it takes longer than {self.timeout} s")
         return _error("KernelEnded", "this code ends the program that runs it")
 
+    def _seconds(self, cell: Any) -> int:
+        own = is_locked(cell) and not is_grade(cell)
+        return max(self.timeout, SETUP_SECONDS) if own else int(self.timeout)
+
     def _was_interrupted(self, cell: Any) -> bool:
         name = self.error_on_timeout["ename"]
         return any(each.get("ename") == name for each in cell.get("outputs", []))
@@ -92,8 +98,8 @@ class ExecuteAll(Execute):  # type: ignore[misc]
         self.kc.stop_channels()
         run_sync(self.km.restart_kernel)(now=True)
         self.start_new_kernel_client()
-        for code in self._wrote:
-            self.wait_for_reply(self.kc.execute(code))
+        for cell in self._wrote:
+            self.wait_for_reply(self.kc.execute(cell.source), cell)
 
 
 def _error(name: str, text: str) -> Any:
