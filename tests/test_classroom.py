@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import csv
+import html
 import re
+import shutil
 import subprocess
 import sys
 
@@ -200,7 +202,8 @@ def test_the_scores_are_exported(course, graded, tmp_path):
 
 
 def test_learners_see_what_came_of_each_test_and_no_hidden_one(course, graded):
-    pages = {path.parts[-3]: path.read_text() for path in course.glob("feedback/*/02-roles/roles.html")}
+    files = {path.parts[-3]: path.read_text() for path in course.glob("feedback/*/02-roles/roles.html")}
+    pages = {student: html.unescape(re.sub("<[^>]+>", "", file)) for student, file in files.items()}
     assert set(pages) == set(graded) - {"aaron", "abel", "tokens"}
     for page in pages.values():
         assert "hidden=True" not in page and "HIDDEN" not in page
@@ -208,7 +211,7 @@ def test_learners_see_what_came_of_each_test_and_no_hidden_one(course, graded):
     assert "I was called with" in pages["partly"], "what the test that one may see prints"
     assert "Late." not in pages["partly"], "a message of a hidden case"
     assert "it takes longer than 20 s" in pages["endless"]
-    assert "No module named &#39;nonsense&#39;" in pages["crashing"] and "SystemExit" in pages["crashing"]
+    assert "No module named 'nonsense'" in pages["crashing"] and "SystemExit: " in pages["crashing"]
 
 
 def test_learners_copies_hold_no_secret(course):
@@ -276,11 +279,10 @@ def pull(release, home):
     subprocess.run(command, check=True, capture_output=True)
 
 
-def test_an_update_by_nbgitpuller_never_overwrites_a_learners_work(tmp_path):
-    course, home = tmp_path / "course", tmp_path / "home"
-    make_course(course)
-    room, release = Classroom(course), course / "release"
-    room.release(["02-roles"])
+def test_an_update_by_nbgitpuller_never_overwrites_a_learners_work(course, tmp_path):
+    folder, home = tmp_path / "course", tmp_path / "home"
+    shutil.copytree(course, folder)
+    room, release = Classroom(folder), folder / "release"
     git(release, "init", "-q", "-b", "main")
     git(release, "add", ".")
     git(release, "commit", "-qm", "The first exercises")
@@ -291,12 +293,12 @@ def test_an_update_by_nbgitpuller_never_overwrites_a_learners_work(tmp_path):
     notebook.cells.insert(2, new_code_cell("my_own = 1"))
     write(notebook, home / ROLES)
 
-    source = read(course / "source" / ROLES)
+    source = read(folder / "source" / ROLES)
     source.cells[0].source = "# A new title"
     answer_cells(source)["roles-1-answer"].source = "def build_messages():\n    ... # a new starter"
     source.cells[-1].source += "\n# a change to a test"
-    write(source, course / "source" / ROLES)
-    room.release(["02-roles", "05-tokens"])
+    write(source, folder / "source" / ROLES)
+    room.release(["00-start", "02-roles"])
     git(release, "add", ".")
     git(release, "commit", "-qm", "An update")
     pull(release, home)
@@ -307,4 +309,4 @@ def test_an_update_by_nbgitpuller_never_overwrites_a_learners_work(tmp_path):
     ]
     assert any(cell.source == "my_own = 1" for cell in merged.cells)
     assert merged.cells[0].source == "# A new title"
-    assert (home / TOKENS).is_file()
+    assert (home / "00-start/start.ipynb").is_file()
