@@ -21,7 +21,7 @@ PARTS = ("notebooks", "exercises")
 # These stay where they were installed: they hold the answers.
 KEPT_BACK = tuple(
     f"exercises/{name}"
-    for name in ("questions/", "tasks/", "source/", "coverage/", "placement.yaml", "nbgrader_config.py")
+    for name in ("questions/", "tasks/", "source/", "coverage/", "placement.yaml", "nbgrader_config.py", "classroom.md")
 )
 RECORD = ".chatlab-course.json"  # file -> SHA-256 of the version that was copied, so that a changed file shows
 
