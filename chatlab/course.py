@@ -29,6 +29,7 @@ KEPT_BACK = tuple(
         "placement.yaml",
         "nbgrader_config.py",
         "README.md",
+        "classroom.md",
     )
 )
 RECORD = ".chatlab-course.json"  # file -> SHA-256 of the version that was copied, so that a changed file shows

@@ -279,6 +279,7 @@ def pull(release, home):
     subprocess.run(command, check=True, capture_output=True)
 
 
+@pytest.mark.skipif(shutil.which("git") is None, reason="nbgitpuller needs git")
 def test_an_update_by_nbgitpuller_never_overwrites_a_learners_work(course, tmp_path):
     folder, home = tmp_path / "course", tmp_path / "home"
     shutil.copytree(course, folder)
@@ -304,9 +305,7 @@ def test_an_update_by_nbgitpuller_never_overwrites_a_learners_work(course, tmp_p
     pull(release, home)
 
     merged = read(home / ROLES)
-    assert [cell.source for cell in answer_cells(merged).values()] == [
-        SOLUTIONS[f"roles-{n}"].rstrip("\n") + "\n" for n in (1, 2, 3)
-    ]
+    assert [cell.source for cell in answer_cells(merged).values()] == [SOLUTIONS[f"roles-{n}"] for n in (1, 2, 3)]
     assert any(cell.source == "my_own = 1" for cell in merged.cells)
     assert merged.cells[0].source == "# A new title"
     assert (home / "00-start/start.ipynb").is_file()

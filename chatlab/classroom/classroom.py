@@ -26,6 +26,7 @@ from chatlab.errors import ChatlabError
 __all__ = ["Classroom", "ClassroomError", "Graded", "make_course"]
 
 SETTINGS = "nbgrader_config.py"
+GUIDE = "classroom.md"
 HELP = {"source": "", "release": " Make the learners' copies first: `chatlab classroom release`."}
 
 
@@ -55,7 +56,7 @@ class Graded:
 def make_course(folder: Path) -> Copied:
     """Make a course folder, or bring one up to date; a file that the teacher changed is kept as it is."""
     source = packaged_course() / "exercises"
-    return copy_files(folder, source, [SETTINGS, "source"])
+    return copy_files(folder, source, [SETTINGS, GUIDE, "source"])
 
 
 class Classroom:
