@@ -20,6 +20,8 @@ import pytest
 CHROMIUM = shutil.which("chromium")
 LESSON = "notebooks/01-what-a-chat-completions-endpoint-is.ipynb"
 IDLE = ".jp-Notebook-ExecutionIndicator[data-status=idle]"
+# What JupyterLab asks where the machine is too busy to answer it in time: which kernel, and whether it knows that.
+LATE = ".jp-Dialog:has-text('Select Kernel'), .jp-Dialog:has-text('Server Connection Error')"
 SECONDS_OF_REST = 20  # after which a kernel that does nothing has nothing left to do
 FLAGS = [
     "--no-sandbox",
@@ -88,6 +90,7 @@ def page(lab):
         page.console_errors = []
         page.on("console", lambda message: message.type == "error" and page.console_errors.append(message.text))
         page.on("pageerror", lambda error: page.console_errors.append(str(error)))
+        page.add_locator_handler(page.locator(LATE), lambda dialog: dialog.locator("button.jp-mod-accept").click())
         yield page
         browser.close()
 

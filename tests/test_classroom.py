@@ -20,7 +20,7 @@ from chatlab import cli
 from chatlab.classroom.classroom import Classroom, ClassroomError, make_course
 from chatlab.classroom.execution import ExecuteAll
 from chatlab.course import packaged_course
-from chatlab.exercises.exercises import exercises_of
+from chatlab.exercises.task_files import exercises_of
 
 run = CliRunner().invoke
 ROLES, TOKENS = "02-roles/roles.ipynb", "05-tokens/tokens.ipynb"

@@ -8,8 +8,8 @@ import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell
 
 from chatlab.classroom.rebuilding import rebuilt
-from chatlab.exercises.exercises import exercises_of
 from chatlab.exercises.notebooks import learners_copy, source_notebook
+from chatlab.exercises.task_files import exercises_of
 
 SOURCE = source_notebook("roles")
 ROLES = exercises_of("roles")
