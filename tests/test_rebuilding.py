@@ -180,3 +180,12 @@ def test_code_that_is_no_python_is_found_by_its_name_all_the_same():
     notebook = learners_copy(SOURCE)
     notebook.cells = [new_code_cell("def mend(message)\n    return message")]
     assert answers(rebuilt(SOURCE, notebook))["roles-3"] == notebook.cells[0].source
+
+
+@pytest.mark.parametrize("kept", ["id", "metadata"])
+def test_an_answer_that_writes_no_name_is_found_by_either_mark_of_its_cell(kept):
+    notebook = solved()
+    cell = answer_cells(notebook)["roles-1-answer"]
+    cell.source = "from mine import build_messages"
+    cell.id, cell.metadata = (cell.id, {}) if kept == "id" else ("other", cell.metadata)
+    assert answers(rebuilt(SOURCE, notebook))["roles-1"] == cell.source
