@@ -10,7 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 import chatlab
-from chatlab import cli, model
+from chatlab import cli, model, remote
 from chatlab.errors import ModelFilesError
 from chatlab.testing import ScriptedModel
 from chatlab.weights.conversion import FORMAT
@@ -22,7 +22,8 @@ run = CliRunner().invoke
 def scripted(monkeypatch):
     """Let the commands chat with a scripted model in place of the default one."""
     stand_in = ScriptedModel("Hello!", "Bye!")
-    monkeypatch.setattr(model, "load", lambda *_, **__: stand_in)
+    for module in (model, remote):
+        monkeypatch.setattr(module, "load", lambda *_, **__: stand_in)
     return stand_in
 
 
