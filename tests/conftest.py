@@ -10,6 +10,7 @@ import pytest
 import torch
 from browser import lab as lab
 from browser import page as page
+from hypothesis import settings
 from transformers import (
     GPT2Config,
     GPT2LMHeadModel,
@@ -33,6 +34,9 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 os.environ["CHATLAB_RECORDS"] = "off"
 
 TINY_VOCABULARY = 258  # the bytes and two control tokens of chatlab.testing.byte_tokenizer
+
+settings.register_profile("chatlab", deadline=None)  # how fast an example runs says nothing on a busy machine
+settings.load_profile("chatlab")
 
 
 def _tiny_llama() -> PreTrainedModel:
