@@ -18,6 +18,7 @@ import pytest
 from ray_cluster import two_nodes
 
 import chatlab
+from chatlab.errors import ClusterError
 from chatlab.experiments.rows import RowsFile
 from chatlab.server import ServerSettings
 from chatlab.server.replicas import serve_replicas
@@ -139,6 +140,12 @@ def test_a_node_that_goes_loses_no_row(cluster, tmp_path):
         time.sleep(0.1)
     assert ray.cluster_resources()["CPU"] == 1
     assert sweep.missing == 0 and len(RowsFile(store).read()) == 24
+
+
+def test_replicas_refuse_a_key_file_since_its_budgets_are_counted_in_one_process(tmp_path):
+    settings = ServerSettings(port=1, key_file=tmp_path / "api-keys.yaml")
+    with pytest.raises(ClusterError, match="leave --replicas out"):
+        serve_replicas(ScriptedModel("Hi"), settings, replicas=2)
 
 
 def test_without_ray_the_error_says_how_to_get_it():

@@ -20,7 +20,7 @@ from starlette.types import ASGIApp
 from chatlab.chat_model import ChatModel
 from chatlab.cluster import connect_ray
 from chatlab.cluster_model import TravellingModel
-from chatlab.errors import ServerStartError
+from chatlab.errors import ClusterError, ServerStartError
 from chatlab.server.app import create_app
 from chatlab.server.metrics import Metrics
 from chatlab.server.scheduler import Scheduler
@@ -83,8 +83,13 @@ def serve_replicas(
 
     Each takes `side_by_side` requests at once; more wait in Ray Serve, `queue_length` of them. `/metrics` and `/health`
     tell of the replica that happens to answer. `settings.port` must be a port, not 0. Raises `ClusterError` where there
-    is no Ray or no cluster, `ServerStartError` where nobody answers in the end.
+    is no Ray or no cluster, or for a key file; `ServerStartError` where nobody answers in the end.
     """
+    if settings.key_file is not None:
+        raise ClusterError(
+            "The budgets of a key file are counted in one process, so replicas cannot share them. Give them one key "
+            "for all (--api-key), or leave --replicas out."
+        )
     connect_ray(cluster)
     from ray import serve
 
