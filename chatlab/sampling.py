@@ -42,6 +42,7 @@ RANGES: dict[str, tuple[float, float]] = {
     "presence_penalty": (-2, 2),
     "frequency_penalty": (-2, 2),
 }
+SUMMED_BY_ONE_THREAD = 2**14  # numbers, half of what PyTorch begins to share out
 MASKED = float("-inf")  # the logit of a token that may not be drawn: its probability is 0
 
 
@@ -254,8 +255,10 @@ def entropy(probabilities: Tensor, log_probabilities: Tensor | None = None) -> f
     (1.0, 0.0)
     """
     logs = probabilities.log() if log_probabilities is None else log_probabilities
-    # An impossible token, infinitely surprising 0 times, counts as 0. Adding 0 turns −0 into 0.
-    return float(-torch.dot(probabilities, logs.clamp(min=-1000)) / math.log(2)) + 0.0
+    terms = probabilities * logs.clamp(min=-1000)  # an impossible token, infinitely surprising 0 times, counts as 0
+    # PyTorch shares a long sum out among threads, whose number shows in the last bit; these it does not share out.
+    total = torch.stack([part.sum() for part in torch.split(terms, SUMMED_BY_ONE_THREAD)]).sum()
+    return float(-total / math.log(2)) + 0.0  # adding 0 turns −0 into 0
 
 
 def sample(logits: Tensor, *, temperature: float, random_number: float) -> int:
