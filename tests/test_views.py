@@ -23,6 +23,7 @@ from chatlab.display import completion_html
 from chatlab.draws import Draws
 from chatlab.exercises.exercise import Exercise
 from chatlab.exercises.exercises import Code, Task
+from chatlab.experiments.comparing import Comparison
 from chatlab.fitted import Fitted
 from chatlab.guesses import Reveal
 from chatlab.magics import _Transcript
@@ -30,7 +31,8 @@ from chatlab.messages import developer
 from chatlab.panels import ChatPanel, ContextPanel, SamplingPanel
 from chatlab.plots.budget import budget_bar
 from chatlab.progress import Score, Summary
-from chatlab.questions.question import Choice, Question
+from chatlab.questions.placements import Placed
+from chatlab.questions.question import Choice, Question, Topic
 from chatlab.questions.verdict import Verdict
 from chatlab.testing import ScriptedModel, byte_tokenizer
 from chatlab.token_table import Token, TokenTable
@@ -131,6 +133,9 @@ def objects(text, network):
     yield Code(text)
     yield Reveal(text, text, predicted=text, confidence=50, right=False)
     yield Calibration([(90, True), (50, False)])
+    yield Placed([(Topic(text, text, text, ()), False), (Topic(text, text, text, ()), True)])
+    yield Comparison(text, text, text, 1.0, 2.0, 0.5, 1.5, 0.95, 2, text)
+    yield chatlab.sweep({text: text}, {text: scripted}, system={text: text}, store=False, progress=False)
     yield Summary([Score(text, 1, 1, 1)], [], [], [(text, 1)], text, text)
     yield Report({text: text}, samples=[Sample("cold", text, 1.0, 1)], absent={text: text})
     with chatlab.serve(scripted, port=PORT) as server:
