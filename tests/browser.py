@@ -16,10 +16,12 @@ from types import SimpleNamespace
 
 import nbformat
 import pytest
+from controls import watch
 
 CHROMIUM = shutil.which("chromium")
 LESSON = "notebooks/01-what-a-chat-completions-endpoint-is.ipynb"
 IDLE = ".jp-Notebook-ExecutionIndicator[data-status=idle]"
+SECONDS_TO_BEGIN = 180  # in which a kernel loads PyTorch and a model, on a busy machine
 SECONDS_OF_REST = 20  # after which a kernel that does nothing has nothing left to do
 FLAGS = [
     "--no-sandbox",
@@ -44,7 +46,7 @@ def folders_of_its_own(folder):
     return {"JUPYTER_CONFIG_DIR": str(folder / "jupyter"), "CHATLAB_RECORDS": str(folder / "records")}
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def lab(model, tmp_path_factory):
     """The address and the folder of a lab that `chatlab lab` opened on a learner's own copy of the lessons."""
     folder = tmp_path_factory.mktemp("learner") / "lessons"
@@ -88,15 +90,36 @@ def page(lab):
         page.console_errors = []
         page.on("console", lambda message: message.type == "error" and page.console_errors.append(message.text))
         page.on("pageerror", lambda error: page.console_errors.append(str(error)))
+        # A busy machine may answer JupyterLab late, and its dialog says so; any other that nobody asked for is a fault.
+        page.add_locator_handler(page.locator(".jp-Dialog", has_not_text="Restart"), dismiss)
         yield page
+        end_sessions(page, lab)
         browser.close()
+
+
+def dismiss(dialog):
+    """Close JupyterLab's dialog on a late answer; raise `AssertionError`, with its text, for any other."""
+    text = dialog.inner_text()
+    assert "Server Connection Error" in text, f"JupyterLab asks: {text}"
+    dialog.locator("button").last.click()
 
 
 def open_lesson(page, lab, lesson):
     address, token = re.match(r"(http://[^/]+)/.*(token=\S+)", lab.address).groups()
+    page.goto("about:blank")
+    end_sessions(page, lab, but=lesson)
     page.console_errors.clear()
     page.goto(f"{address}/lab/tree/{lesson}?reset&{token}")
     page.wait_for_selector(".jp-Notebook .jp-Cell")
+
+
+def end_sessions(page, lab, but=None):
+    """Shut down every kernel but that of one notebook: each that has loaded a model holds 700 MB."""
+    address, token = re.match(r"(http://[^/]+)/.*(token=\S+)", lab.address).groups()
+    sessions = f"{address}/api/sessions"
+    for session in page.request.get(f"{sessions}?{token}").json():
+        if session["path"] != but:
+            page.request.delete(f"{sessions}/{session['id']}?{token}")
 
 
 def open_notebook(page, lab, name, *cells):
@@ -164,10 +187,11 @@ def run_cell(page, number=0):
 
 
 def show_panel(page, lab, name, code):
-    """Open a notebook whose one cell shows a panel, run it, and return the panel."""
+    """Open a notebook whose one cell shows a panel, run it, and return the panel, whose controls are watched."""
     open_notebook(page, lab, name, code)
     panel = run_cell(page).locator(".chatlab-panel").first
-    panel.wait_for()
+    panel.wait_for(timeout=SECONDS_TO_BEGIN * 1000)
+    watch(panel)
     return panel
 
 
