@@ -16,12 +16,14 @@ from types import SimpleNamespace
 
 import nbformat
 import pytest
+from controls import watch
 
 CHROMIUM = shutil.which("chromium")
 LESSON = "notebooks/01-what-a-chat-completions-endpoint-is.ipynb"
 IDLE = ".jp-Notebook-ExecutionIndicator[data-status=idle]"
 # What JupyterLab asks where the machine is too busy to answer it in time: which kernel, and whether it knows that.
 LATE = ".jp-Dialog:has-text('Select Kernel'), .jp-Dialog:has-text('Server Connection Error')"
+SECONDS_TO_BEGIN = 180  # in which a kernel loads PyTorch and a model, on a busy machine
 SECONDS_OF_REST = 20  # after which a kernel that does nothing has nothing left to do
 FLAGS = [
     "--no-sandbox",
@@ -46,7 +48,7 @@ def folders_of_its_own(folder):
     return {"JUPYTER_CONFIG_DIR": str(folder / "jupyter"), "CHATLAB_RECORDS": str(folder / "records")}
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def lab(model, tmp_path_factory):
     """The address and the folder of a lab that `chatlab lab` opened on a learner's own copy of the lessons."""
     folder = tmp_path_factory.mktemp("learner") / "lessons"
@@ -92,14 +94,26 @@ def page(lab):
         page.on("pageerror", lambda error: page.console_errors.append(str(error)))
         page.add_locator_handler(page.locator(LATE), lambda dialog: dialog.locator("button.jp-mod-accept").click())
         yield page
+        end_sessions(page, lab)
         browser.close()
 
 
 def open_lesson(page, lab, lesson):
     address, token = re.match(r"(http://[^/]+)/.*(token=\S+)", lab.address).groups()
+    page.goto("about:blank")
+    end_sessions(page, lab, but=lesson)
     page.console_errors.clear()
     page.goto(f"{address}/lab/tree/{lesson}?reset&{token}")
     page.wait_for_selector(".jp-Notebook .jp-Cell")
+
+
+def end_sessions(page, lab, but=None):
+    """Shut down every kernel but that of one notebook: each that has loaded a model holds 700 MB."""
+    address, token = re.match(r"(http://[^/]+)/.*(token=\S+)", lab.address).groups()
+    sessions = f"{address}/api/sessions"
+    for session in page.request.get(f"{sessions}?{token}").json():
+        if session["path"] != but:
+            page.request.delete(f"{sessions}/{session['id']}?{token}")
 
 
 def open_notebook(page, lab, name, *cells):
@@ -167,10 +181,11 @@ def run_cell(page, number=0):
 
 
 def show_panel(page, lab, name, code):
-    """Open a notebook whose one cell shows a panel, run it, and return the panel."""
+    """Open a notebook whose one cell shows a panel, run it, and return the panel, whose controls are watched."""
     open_notebook(page, lab, name, code)
     panel = run_cell(page).locator(".chatlab-panel").first
-    panel.wait_for()
+    panel.wait_for(timeout=SECONDS_TO_BEGIN * 1000)
+    watch(panel)
     return panel
 
 

@@ -7,6 +7,7 @@ import time
 import pytest
 from browser import (
     IDLE,
+    SECONDS_TO_BEGIN,
     button,
     check_accessible,
     needs_chromium,
@@ -19,6 +20,7 @@ from browser import (
     show_panel,
     write_notebook,
 )
+from controls import check_every_control, choose, pick, press, step, type_into, use_both_ways
 
 pytestmark = needs_chromium
 
@@ -27,6 +29,7 @@ from chatlab.panels import ChatPanel
 panel = ChatPanel(system="You are a helpful assistant.", temperature=0)
 panel
 """
+PAYLOAD = "<img src=x onerror=window.harmed=1>"
 STORY = "Tell me a long story about the sea."
 
 
@@ -42,62 +45,29 @@ def done(panel):
     panel.locator("[role=status]:has-text('tokens a second')").wait_for()
 
 
-def test_every_control_by_keyboard(page, lab):
-    panel = show_panel(page, lab, "keyboard", PANEL)
-    field(panel).click()
-    page.keyboard.type("What is the capital")
-    page.keyboard.press("Shift+Enter")
-    page.keyboard.type("of France?")
-    assert field(panel).input_value() == "What is the capital\nof France?"
-    page.keyboard.press("Enter")
-    done(panel)
-    assert (
-        turns(panel, "user").inner_text() == "What is the capital\nof France?" and "Paris" in turns(panel).inner_text()
-    )
-    assert field(panel).evaluate("field => field === document.activeElement"), "one can go on typing"
-
-    button(panel, "Hide system message").focus()
-    page.keyboard.press("Space")
-    button(panel, "Show system message").focus()
-    page.keyboard.press("Space")
-    panel.get_by_label("System", exact=True).press_sequentially(" Be brief.")
-    button(panel, "Show settings").focus()
-    page.keyboard.press("Enter")
-    panel.get_by_label("Temperature").focus()
-    page.keyboard.press("ArrowUp")
-    panel.get_by_label("Max tokens").fill("5")
-    panel.get_by_label("Seed").fill("7")
-    page.keyboard.press("Tab")
-    button(panel, "Regenerate").focus()
-    page.keyboard.press("Enter")
-    panel.locator("[role=status]:has-text('cut off')").wait_for()
-    button(panel, "Reset settings").focus()
-    page.keyboard.press("Enter")
-    panel.get_by_label("Max tokens").wait_for()
-    button(panel, "Show export").focus()
-    page.keyboard.press("Enter")
-    panel.get_by_label("Format").focus()
-    page.keyboard.press("ArrowDown")
-    panel.locator("pre").get_by_text('"messages"').wait_for()
-    button(panel, "Undo").focus()
-    page.keyboard.press("Enter")
-    panel.locator("text=Say hello.").wait_for()
-    assert "of France?" in field(panel).input_value()
+def test_every_control_by_mouse_and_by_keyboard(page, lab):
+    panel = show_panel(page, lab, "controls", PANEL)
+    by_mouse(page, lab, panel)
+    by_keyboard(page, panel)
+    check_every_control(panel)
     assert page.console_errors == []
 
 
-def test_every_control_by_mouse(page, lab):
-    panel = show_panel(page, lab, "mouse", PANEL)
+def by_mouse(page, lab, panel):
+    field(panel).click()
     field(panel).fill("What is the capital of Japan?")
     button(panel, "Send").click()
     done(panel)
     assert "Tokyo" in turns(panel).inner_text()
     button(panel, "Show settings").click()
+    for label in ("Temperature", "Top p", "Seed", "Max tokens"):
+        panel.get_by_label(label).click()
     panel.get_by_label("Max tokens").fill("4")
     button(panel, "Regenerate").click()
     panel.locator("[role=status]:has-text('cut off')").wait_for()
     button(panel, "Reset settings").click()
-    panel.get_by_label("Turn").select_option(index=0)
+    panel.get_by_label("Turn").click()
+    page.keyboard.press("Escape")
     button(panel, "Edit").click()
     panel.locator("[role=status]:has-text('takes the place')").wait_for()
     field(panel).fill("What is the capital of France?")
@@ -110,44 +80,113 @@ def test_every_control_by_mouse(page, lab):
     page.context.grant_permissions(["clipboard-read", "clipboard-write"])
     button(panel, "Show export").click()
     for name, mark in {"Python": "from openai import OpenAI", "curl": "curl http", "JSON": '"messages"'}.items():
-        panel.get_by_label("Format").select_option(name)
+        pick(panel.get_by_label("Format"), name)
         panel.locator("pre").get_by_text(mark).first.wait_for()
     button(panel, "Copy").click()
     assert '"messages"' in page.evaluate("navigator.clipboard.readText()")
     button(panel, "Save as a file").click()
     panel.locator("text=Saved as").wait_for()
     assert list(lab.folder.glob("chat*.json"))
-    button(panel, "Hide export").click()
-
-    button(panel, "Hide system message").click()
+    panel.get_by_label("System", exact=True).click()
+    for name in ("export", "settings", "system message"):
+        button(panel, f"Hide {name}").click()
     panel.get_by_label("System", exact=True).wait_for(state="hidden")
+    field(panel).fill(STORY)
+    button(panel, "Send").click()
+    turns(panel).nth(1).wait_for()
+    button(panel, "Stop").click()
+    panel.locator("text=/stopped after \\d+ piece/").wait_for()
+    button(panel, "Undo").click()
+    panel.locator(f".chatlab-message.user:has-text('{STORY}')").wait_for(state="detached")
     button(panel, "Clear").click()
     panel.locator("text=Say hello.").wait_for()
-    assert page.console_errors == []
+
+
+def by_keyboard(page, panel):
+    type_into(field(panel), "What is the capital")
+    page.keyboard.press("Shift+Enter")
+    page.keyboard.type("of France?")
+    assert field(panel).input_value() == "What is the capital\nof France?"
+    page.keyboard.press("Enter")
+    done(panel)
+    question = turns(panel, "user").inner_text()
+    assert question == "What is the capital\nof France?" and "Paris" in turns(panel).inner_text()
+    assert field(panel).evaluate("field => field === document.activeElement"), "one can go on typing"
+
+    for name in ("system message", "settings", "export"):
+        press(button(panel, f"Show {name}"), "Space")
+    press(panel.get_by_label("System", exact=True), "End")
+    page.keyboard.type(" Be brief.")
+    step(panel.get_by_label("Temperature"), "ArrowUp")
+    type_into(panel.get_by_label("Top p"), "0.9")
+    type_into(panel.get_by_label("Max tokens"), "5")
+    type_into(panel.get_by_label("Seed"), "7")
+    press(button(panel, "Regenerate"))
+    panel.locator("[role=status]:has-text('cut off')").wait_for()
+    press(button(panel, "Reset settings"))
+    page.wait_for_function("field => field.value === '0'", arg=panel.get_by_label("Max tokens").element_handle())
+    choose(panel.get_by_label("Format"), "JSON")
+    panel.locator("pre").get_by_text('"messages"').wait_for()
+    press(button(panel, "Copy"))
+    button(panel, "Copied").wait_for()
+    press(button(panel, "Save as a file"))
+    panel.locator("text=Saved as").wait_for()
+    type_into(field(panel), STORY)
+    press(button(panel, "Send"))
+    turns(panel).nth(1).wait_for()
+    press(button(panel, "Stop"))
+    panel.locator("text=/stopped after \\d+ piece/").wait_for()
+    turn = panel.get_by_label("Turn")
+    choose(turn, turn.locator("option").first.text_content().replace("\xa0", " "))
+    press(button(panel, "Edit"))
+    panel.locator("[role=status]:has-text('takes the place')").wait_for()
+    press(button(panel, "Undo"))
+    turns(panel).nth(1).wait_for(state="detached")
+    assert STORY in field(panel).input_value()
+    press(button(panel, "Clear"))
+    panel.locator("text=Say hello.").wait_for()
+
+
+CLOCK = """
+import time
+clicked, stopped = [], []
+panel.message_box.stop_button.on_click(lambda _: clicked.append(time.monotonic()))
+def look(change):
+    if "stopped" in change["new"]:
+        stopped.append(time.monotonic())
+panel.status.observe(look, "value")
+print(6 * 7)
+"""
+SECONDS = "print('seconds:', min(end - begin for begin, end in zip(clicked, stopped, strict=True)))"
 
 
 def test_stop_is_quick_and_other_cells_run_meanwhile(page, lab):
-    open_notebook(page, lab, "stop", PANEL, "print(6 * 7)")
+    """By the kernel's own clock, and the better of two tries: how busy the machine is has no part in it."""
+    open_notebook(page, lab, "stop", PANEL, CLOCK, SECONDS)
     panel = run_cell(page).locator(".chatlab-panel").first
-    panel.wait_for()
+    panel.wait_for(timeout=SECONDS_TO_BEGIN * 1000)
     field(panel).fill(STORY)
     button(panel, "Send").click()
     turns(panel).first.wait_for()
     lengths = []
-    for _ in range(6):
+    while len(set(lengths)) < 3 and button(panel, "Stop").is_enabled():
         lengths.append(len(turns(panel).inner_text()))
         time.sleep(0.1)
     assert len(set(lengths)) >= 3 and lengths == sorted(lengths), f"the text did not grow: {lengths}"
-    output = run_cell(page, 1)
-    output.locator("text=42").wait_for(timeout=5000)
+    run_cell(page, 1).locator("text=42").wait_for()
     assert button(panel, "Stop").is_enabled(), "the other cell ran only after the reply"
-    button(panel, "Stop").click()
-    started = time.monotonic()
-    panel.locator("text=/stopped after \\d+ pieces/").wait_for(timeout=5000)
-    assert time.monotonic() - started < 2.0  # half a second is what was seen; the rest is for a busy machine
-    stopped = turns(panel).inner_text()
-    time.sleep(0.5)
-    assert turns(panel).inner_text() == stopped
+    for number in (1, 2):
+        button(panel, "Stop").click()
+        panel.locator("text=/stopped after \\d+ piece/").wait_for()
+        stopped = turns(panel).last.inner_text()
+        time.sleep(0.5)
+        assert turns(panel).last.inner_text() == stopped
+        if number == 1:
+            field(panel).fill(STORY)
+            button(panel, "Send").click()
+            turns(panel).nth(1).wait_for()
+    seconds = run_cell(page, 2).get_by_text("seconds:")
+    assert float(seconds.inner_text().split()[1]) < 0.5
     assert page.console_errors == []
 
 
@@ -155,7 +194,7 @@ def test_no_transcript_is_lost_and_two_panels_do_not_mix(page, lab):
     open_notebook(page, lab, "kept", PANEL, PANEL)
     first, second = (run_cell(page, number).locator(".chatlab-panel").first for number in (0, 1))
     for panel, question in ((first, "What is the capital of France?"), (second, "What is the capital of Japan?")):
-        panel.wait_for()
+        panel.wait_for(timeout=SECONDS_TO_BEGIN * 1000)
         field(panel).fill(question)
         button(panel, "Send").click()
     for panel, answer in ((first, "Paris"), (second, "Tokyo")):
@@ -246,17 +285,25 @@ def test_markup_and_scripts_execute_nothing(page, lab):
     assert page.console_errors == []
 
 
-@pytest.mark.parametrize("theme", ["Dark", "Light"])
-def test_accessible_in_both_themes(page, lab, theme):
-    panel = show_panel(page, lab, f"accessible-{theme}", PANEL)
-    set_theme(page, theme)
+def test_accessible_in_both_themes_and_readable_at_twice_the_size(page, lab):
+    panel = show_panel(page, lab, "accessible", PANEL)
     for name in ("Show settings", "Show export"):
         button(panel, name).click()
     field(panel).fill("List three colours, as a Markdown list with **bold** names.")
     button(panel, "Send").click()
     done(panel)
-    check_accessible(page)
-    screenshot(panel, f"panel-chat-{theme.lower()}")
+    for theme in ("Dark", "Light"):
+        set_theme(page, theme)
+        check_accessible(page)
+        screenshot(panel, f"panel-chat-{theme.lower()}")
+    page.set_viewport_size({"width": 640, "height": 800})  # at 200 % a page of 1,280 pixels has room for 640
+    try:
+        screenshot(panel, "panel-chat-zoom")
+        for name in ("Send", "Stop", "Clear", "Edit", "Reset settings"):
+            box, around = button(panel, name).bounding_box(), panel.bounding_box()
+            assert box["x"] + box["width"] <= around["x"] + around["width"] + 1, f"{name} is cut off"
+    finally:
+        page.set_viewport_size({"width": 1280, "height": 1600})
 
 
 COMPARE = """
@@ -270,39 +317,50 @@ ComparePanel(*chats, names=("assistant", "robot"))
 
 def test_two_chats_side_by_side(page, lab):
     panel = show_panel(page, lab, "compare", COMPARE)
-    box = panel.locator(".chatlab-message-box textarea >> visible=true")
-    box.fill("Who are you?")
-    box.press("Enter")
+    box, send, stop = (
+        panel.locator(f".chatlab-message-box {part} >> visible=true")
+        for part in ("textarea", "button:has-text('Send')", "button:has-text('Stop')")
+    )
+    box.click()
+    type_into(box, "Who are you?")
+    page.keyboard.press("Enter")
     panel.locator("[role=status]:has-text('tokens a second')").nth(1).wait_for()
     left, right = turns(panel).all_inner_texts()
     assert "Byte" in right and left != right
-    box.fill(STORY)
-    panel.get_by_role("button", name="Send").locator("visible=true").click()
-    turns(panel).nth(3).wait_for()
-    panel.get_by_role("button", name="Stop").locator("visible=true").click()
-    panel.locator("text=/stopped after/").nth(1).wait_for(timeout=5000)
-    check_accessible(page)
+    for theme in ("Dark", "Light"):
+        set_theme(page, theme)
+        check_accessible(page)
     screenshot(panel, "panel-compare")
+    for count, use in ((4, lambda control: control.click()), (6, press)):
+        box.fill(STORY + PAYLOAD)
+        use(send)
+        turns(panel).nth(count - 1).wait_for()
+        use(stop)
+        panel.locator("text=/stopped after/").nth(1).wait_for()
+    for chat in panel.locator(".chatlab-panel").all():
+        use_both_ways(chat.get_by_label("System", exact=True))
+        use_both_ways(button(chat, "Undo"))
+        for name in ("settings", "export", "system message"):
+            toggle = chat.get_by_role("button", name=name)
+            use_both_ways(toggle)
+            toggle.click() if toggle.inner_text().startswith("Show") else None
+        for label in ("Temperature", "Top p", "Seed", "Max tokens", "Format"):
+            use_both_ways(chat.get_by_label(label))
+        for name in ("Reset settings", "Save as a file"):
+            use_both_ways(button(chat, name))
+        button(chat, "Copy").click()
+        press(button(chat, "Copied"))
+        for use in (lambda control: control.click(), press):
+            use(button(chat, "Regenerate"))
+            stop.click()
+            chat.locator("text=/stopped after/").wait_for()
+        use_both_ways(button(chat, "Clear"))
     button(panel, "Clear both").click()
+    press(button(panel, "Clear both"))
     panel.locator("text=Say hello.").nth(1).wait_for()
+    check_every_control(panel)
+    assert page.evaluate("window.harmed") is None
     assert page.console_errors == []
-
-
-def test_readable_at_twice_the_size(page, lab):
-    """At 200 % a page of 1,280 pixels has room for 640."""
-    panel = show_panel(page, lab, "zoom", PANEL)
-    page.set_viewport_size({"width": 640, "height": 800})
-    try:
-        button(panel, "Show settings").click()
-        field(panel).fill("What is the capital of France?")
-        button(panel, "Send").click()
-        done(panel)
-        screenshot(panel, "panel-chat-zoom")
-        for name in ("Send", "Stop", "Clear", "Edit", "Reset settings"):
-            box, around = button(panel, name).bounding_box(), panel.bounding_box()
-            assert box["x"] + box["width"] <= around["x"] + around["width"] + 1, f"{name} is cut off"
-    finally:
-        page.set_viewport_size({"width": 1280, "height": 1600})
 
 
 @pytest.mark.parametrize("app", ["notebook", "voila"])
@@ -325,7 +383,7 @@ def test_in_other_apps_too(page, tmp_path, model, app):
         button(panel, "Send").click()
         turns(panel).nth(1).wait_for()
         button(panel, "Stop").click()
-        panel.locator("text=/stopped after \\d+ pieces/").wait_for(timeout=5000)
+        panel.locator("text=/stopped after \\d+ piece/").wait_for()
         button(panel, "Undo").click()
         panel.locator(f".chatlab-message.user:has-text('{STORY}')").wait_for(state="detached")
         check_accessible(page)

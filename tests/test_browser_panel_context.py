@@ -6,6 +6,7 @@ import time
 
 import pytest
 from browser import button, check_accessible, needs_chromium, screenshot, set_theme, show_panel
+from controls import check_every_control, choose, pick, press, step, type_into
 
 pytestmark = needs_chromium
 
@@ -51,38 +52,40 @@ def test_the_name_is_known_until_its_turn_has_gone(panel, page):
     panel.locator("td del:has-text('My name is Ana.')").wait_for()
     assert panel.locator("text=✕ not sent").count() >= 2
     question = panel.get_by_role("textbox", name="Question")
-    assert "Ana." not in ask(panel, lambda: question.press("Enter"))
-    presets.first.focus()
-    page.keyboard.press("Enter")
-    panel.locator(f"text=limit {presets.first.inner_text()}").first.wait_for()
-    button(panel, "Ask").focus()
-    assert "Ana." not in ask(panel, lambda: page.keyboard.press("Enter"))
+    assert "Ana." not in ask(panel, lambda: press(question))
+    for use in (lambda preset: preset.click(), press):
+        for preset in reversed(presets.all()):
+            use(preset)
+            panel.locator(f"text=/limit {preset.inner_text().split(':')[0]}/").first.wait_for()
+    assert "Ana." not in ask(panel, lambda: press(button(panel, "Ask")))
     assert len(answers(panel)) == 3
 
 
-def test_limit_reserve_and_turns_to_keep_by_keyboard(panel, page):
-    limit = field(panel, "Token limit")
-    limit.fill("320")
+def test_limit_reserve_and_turns_to_keep_by_keyboard(panel):
+    limit, reserve, keep = (field(panel, name) for name in ("Token limit", "Reserved for the reply", "Turns to keep"))
+    limit.click()
+    type_into(limit, "320")
     wait_for(panel, "limit 320")
-    limit.press("ArrowUp")
+    assert limit.input_value() == "320"
+    step(limit, "ArrowUp")
     wait_for(panel, "limit 336")
-    limit.fill("20")
+    type_into(limit, "20")
     wait_for(panel, "Nothing can be sent: the limit is too low.")
-    limit.fill("600")
-    field(panel, "Reserved for the reply").press("ArrowUp")
+    type_into(limit, "600")
+    reserve.click()
+    step(reserve, "ArrowUp")
     wait_for(panel, "40 reserved for the reply")
-    assert field(panel, "Turns to keep").is_disabled()
-    strategy(panel).focus()
-    for key in ("Space", "ArrowDown", "Enter"):  # JupyterLab takes an arrow for itself until the list is open
-        page.keyboard.press(key)
+    assert keep.is_disabled()
+    choose(strategy(panel), "keep-last")
     wait_for(panel, "4 of 13 turns are sent")
-    field(panel, "Turns to keep").fill("2")
+    keep.click()
+    type_into(keep, "2")
     wait_for(panel, "2 of 13 turns are sent")
 
 
 def test_summary_is_made_and_stopped(panel, page):
     field(panel, "Token limit").fill("420")
-    strategy(panel).select_option("summarise")
+    pick(strategy(panel), "summarise")
     stop = panel.locator("button:has-text('Stop'):enabled")
     stop.wait_for()
     wait_for(panel, "The model summarises what does not fit …")
@@ -100,13 +103,13 @@ def test_answer_streams_and_stops_by_keyboard(panel, page):
     strategy(panel).select_option("drop-oldest")
     field(panel, "Reserved for the reply").fill("40")
     question = panel.get_by_role("textbox", name="Question")
-    question.fill("Tell me a long story about all that I have said.")
+    question.click()
+    type_into(question, "Tell me a long story about all that I have said.")
     field(panel, "Token limit").fill("610")
     button(panel, "Ask").click()
     stop = panel.locator("button:has-text('Stop'):enabled")
     stop.wait_for()
-    stop.focus()
-    page.keyboard.press("Enter")
+    press(stop)
     started = time.monotonic()
     wait_for(panel, "Stopped with")
     assert time.monotonic() - started < 1
@@ -116,9 +119,9 @@ def test_answer_streams_and_stops_by_keyboard(panel, page):
     ask(panel, button(panel, "Ask").click)
     assert "hacked" not in page.title() and panel.locator("img, script").count() == 0
     assert panel.locator("td:has-text('onerror=')").count() >= 2
-    button(panel, "Forget answers").focus()
-    page.keyboard.press("Enter")
+    press(button(panel, "Forget answers"))
     wait_for(panel, "No answers yet.")
+    check_every_control(panel)
 
 
 @pytest.mark.parametrize("theme", ["Dark", "Light"])

@@ -7,6 +7,7 @@ import time
 
 import pytest
 from browser import check_accessible, needs_chromium, screenshot, set_theme, show_panel
+from controls import check_every_control, press, type_into
 from playwright.sync_api import expect
 
 pytestmark = needs_chromium
@@ -38,11 +39,6 @@ def status(box):
 
 def facts(box):
     return box.locator(".chatlab", has_text="Picked: ").first
-
-
-def press(page, control, key="Enter"):
-    control.focus()
-    page.keyboard.press(key)
 
 
 def test_a_reply_token_by_token_by_mouse(page, box):
@@ -88,47 +84,52 @@ def test_the_picked_token_is_marked_in_each_room(page, box):
 
 def test_all_by_keyboard(page, box):
     message = box.get_by_label("User message")
-    message.fill("Say hello.")
-    message.press("Enter")
+    type_into(message, "Say hello.")
+    page.keyboard.press("Enter")
     expect(status(box)).to_contain_text("Press Step")
     expect(row(box, "Reply tokens")).to_have_count(0)
     for _ in range(2):  # the focus stays where it is, so that Enter alone goes on
         count = row(box, "Reply tokens").count()
-        press(page, button(box, "Step")) if count == 0 else page.keyboard.press("Enter")
+        press(button(box, "Step")) if count == 0 else page.keyboard.press("Enter")
         expect(row(box, "Reply tokens")).to_have_count(count + 1)
-    press(page, button(box, "Back"))
+    press(button(box, "Back"))
     expect(row(box, "Reply tokens")).to_have_count(1)
-    press(page, button(box, "Run"))
+    press(button(box, "Run"))
     expect(status(box)).to_contain_text("complete after")
-    press(page, row(box, "Reply tokens").nth(1), "Space")
+    press(row(box, "Reply tokens").nth(1), "Space")
     expect(facts(box)).to_contain_text("reply token 1")
     page.keyboard.press("Shift+Tab")
     page.keyboard.press("Enter")
     expect(facts(box)).to_contain_text("reply token 0")
     other = row(box, "Another token").nth(1)
     chosen = other.inner_text().rsplit(None, 2)[0]
-    press(page, other)
-    press(page, button(box, "Choose another"))
+    press(other)
+    press(button(box, "Choose another"))
     expect(row(box, "Reply tokens").first).to_have_text(chosen)
     expect(status(box)).to_contain_text("complete after")
     expect(facts(box)).to_contain_text("exchanged by hand")
-    press(page, button(box, "Chunks"), "Space")
+    press(button(box, "Chunks"), "Space")
     expect(box).to_contain_text("data: [DONE]")
 
 
 def test_the_settings_and_stop(page, box):
     for label, value in [("Temperature", "1"), ("Seed", "7"), ("Max completion tokens", "1000")]:
-        box.get_by_label(label).fill(value)
-        box.get_by_label(label).press("Tab")
-    box.get_by_label("System message").fill("You are a <b>pirate</b>.<img src=x onerror=window.hacked=1>")
-    box.get_by_label("User message").fill("Tell me a very long story <script>window.hacked=1</script>")
+        box.get_by_label(label).click()
+        type_into(box.get_by_label(label), value)
+    for label, text in [
+        ("System message", "You are a <b>pirate</b>.<img src=x onerror=window.hacked=1>"),
+        ("User message", "Tell me a very long story <script>window.hacked=1</script>"),
+    ]:
+        box.get_by_label(label).click()
+        type_into(box.get_by_label(label), text)
     button(box, "Prompt").click()
-    button(box, "Run").click()
-    expect(row(box, "Reply tokens").nth(10)).to_be_visible()
-    press(page, button(box, "Stop"))
-    expect(status(box)).to_have_text(re.compile("Stopped after"), timeout=1500)
+    for number, stop in [(10, button(box, "Stop").click), (20, lambda: press(button(box, "Stop")))]:
+        button(box, "Run").click()
+        expect(row(box, "Reply tokens").nth(number)).to_be_visible()
+        stop()
+        expect(status(box)).to_have_text(re.compile("Stopped after"), timeout=1500)
     for room in ROOMS:
-        button(box, room).click()
+        press(button(box, room))
         expect(box).to_contain_text(f"{room}. Picked")
     assert page.evaluate("window.hacked") is None and box.locator("img, script, b:text('pirate')").count() == 0
 
@@ -156,5 +157,14 @@ def test_accessible_in_both_themes_and_narrow(page, box, theme):
     page.set_viewport_size({"width": 1280, "height": 1600})
 
 
-def test_nothing_went_wrong(page):
+def test_another_token_by_mouse(box):
+    row(box, "Reply tokens").first.click()
+    row(box, "Another token").first.click()
+    button(box, "Choose another").click()
+    expect(facts(box)).to_contain_text("exchanged by hand")
+    expect(status(box)).to_contain_text("complete after")
+
+
+def test_every_control_was_used_and_nothing_went_wrong(page, box):
+    check_every_control(box)
     assert page.console_errors == []

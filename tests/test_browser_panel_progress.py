@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import pytest
 from browser import button, check_accessible, needs_chromium, screenshot, set_theme, show_panel
+from controls import check_every_control, choose, pick, press
 
 pytestmark = needs_chromium
 
@@ -23,41 +23,55 @@ RecallPanel("roles")
 """
 
 
-@pytest.mark.parametrize("theme", ["Dark", "Light"])
-def test_progress(page, lab, theme):
-    panel = show_panel(page, lab, f"progress-{theme}", PROGRESS)
-    set_theme(page, theme)
+def click(control):
+    control.click()
+
+
+def test_progress(page, lab):
+    panel = show_panel(page, lab, "progress", PROGRESS)
     panel.get_by_text("The reply takes the role of the last message.").wait_for()
-    button(panel, "Refresh").click()
-    check_accessible(page)
-    screenshot(panel, f"panel-progress-{theme.lower()}")
-    panel.get_by_label("Save as").select_option(index=1)
-    button(panel, "Save").focus()
-    page.keyboard.press("Enter")
+    for theme in ("Dark", "Light"):
+        set_theme(page, theme)
+        check_accessible(page)
+        screenshot(panel, f"panel-progress-{theme.lower()}")
+    form = panel.get_by_label("Save as")
+    pick(form, "JSON, as in xAPI")
+    click(button(panel, "Save"))
     panel.get_by_text("Saved as chatlab-progress.json").wait_for()
-    assert (lab.folder / "chatlab-progress.json").is_file()
-    panel.get_by_role("checkbox").focus()
-    page.keyboard.press("Space")
-    button(panel, "Delete all").click()
+    choose(form, "CSV, for a spreadsheet")
+    press(button(panel, "Save"))
+    panel.get_by_text("Saved as chatlab-progress.csv").wait_for()
+    assert all((lab.folder / f"chatlab-progress.{kind}").is_file() for kind in ("json", "csv"))
+    for use in (click, press):
+        use(button(panel, "Refresh"))
+        panel.get_by_text("Saved as").wait_for(state="detached")
+    click(panel.get_by_role("checkbox"))
+    click(button(panel, "Delete all"))
     panel.get_by_text("Nothing is answered yet.").wait_for()
+    press(panel.get_by_role("checkbox"), "Space")
+    press(button(panel, "Delete all").and_(panel.locator(":enabled")))
+    panel.get_by_text("All your answers are deleted.").wait_for()
+    check_every_control(panel)
     assert page.console_errors == []
 
 
-@pytest.mark.parametrize("theme", ["Dark", "Light"])
-def test_recall(page, lab, theme):
-    panel = show_panel(page, lab, f"recall-{theme}", RECALL)
-    set_theme(page, theme)
+def test_recall(page, lab):
+    panel = show_panel(page, lab, "recall", RECALL)
     panel.get_by_text("13 due of 13").wait_for()
-    button(panel, "Show answer").focus()
-    page.keyboard.press("Enter")
-    panel.get_by_text("role and content").wait_for()
-    check_accessible(page)
-    screenshot(panel, f"panel-recall-{theme.lower()}")
-    button(panel, "Easy").focus()
-    page.keyboard.press("Space")
-    panel.get_by_text("12 due of 13").wait_for()
-    panel.get_by_text("Easy: that card comes back on").wait_for()
     button(panel, "Show answer").click()
-    button(panel, "Again").click()
-    panel.get_by_text("11 due of 13").wait_for()
+    panel.get_by_text("role and content").wait_for()
+    for theme in ("Dark", "Light"):
+        set_theme(page, theme)
+        check_accessible(page)
+        screenshot(panel, f"panel-recall-{theme.lower()}")
+    due = 13
+    for rating in ("Again", "Hard", "Good", "Easy"):
+        for use in (click, press):
+            if due < 13:  # the first card is turned over already
+                use(button(panel, "Show answer"))
+            use(button(panel, rating))
+            due -= 1
+            panel.get_by_text(f"{due} due of 13").wait_for()
+            panel.get_by_text(f"{rating}: that card comes back on").wait_for()
+    check_every_control(panel)
     assert page.console_errors == []

@@ -6,6 +6,7 @@ import time
 
 import pytest
 from browser import button, check_accessible, needs_chromium, screenshot, set_theme, show_panel
+from controls import check_every_control, press, step, tab_to, type_into
 
 pytestmark = needs_chromium
 
@@ -32,21 +33,24 @@ def test_bars_of_the_model_are_there(panel):
 
 
 def test_settings_by_keyboard_and_by_arrow(panel, page):
-    field(panel, "Top-k").fill("5")
+    for name in ("Temperature", "Top-k", "Top-p", "Min-p"):
+        field(panel, name).click()
+    type_into(field(panel, "Top-k"), "5")
     wait_for(panel, "✕ ruled out by top_k 5")
     assert panel.locator("text=✕ ruled out by top_k 5").count() == 10 and panel.locator("text=✕ all ruled out").count()
-    field(panel, "Temperature").focus()
-    page.keyboard.press("ArrowDown")
+    step(field(panel, "Temperature"), "ArrowDown")
     wait_for(panel, "after temperature 0.9, top_k 5")
-    field(panel, "Top-p").fill("0.5")
+    type_into(field(panel, "Top-p"), "0.5")
     wait_for(panel, "top_p 0.5")
     field(panel, "Top-p").fill("1")
     box = field(panel, "Min-p").bounding_box()
     field(panel, "Min-p").hover()
     page.mouse.click(box["x"] + box["width"] - 9, box["y"] + box["height"] / 4)  # the arrow for more
-    for _ in range(9):
-        field(panel, "Min-p").press("ArrowUp")
+    step(field(panel, "Min-p"), "ArrowUp", times=9)
     wait_for(panel, "min_p 0.5")
+    press(button(panel, "Reset settings"))
+    wait_for(panel, "after the settings (they change nothing)")
+    field(panel, "Top-k").fill("3")
     button(panel, "Reset settings").click()
     wait_for(panel, "after the settings (they change nothing)")
     assert [field(panel, each).input_value() for each in ("Temperature", "Top-k", "Top-p", "Min-p")] == list("1010")
@@ -57,50 +61,59 @@ def test_draws_by_mouse_and_by_keyboard(panel, page):
     wait_for(panel, "✕ ruled out by top_k 5")
     button(panel, "Draw 1").click()
     wait_for(panel, "Drawn: ")
-    button(panel, "Draw 100").focus()
-    page.keyboard.press("Enter")
+    press(button(panel, "Draw 100"))
     wait_for(panel, "101 draws: their shares differ")
-    button(panel, "Draw 1,000").focus()
-    page.keyboard.press("Space")
+    press(button(panel, "Draw 1,000"), "Space")
     wait_for(panel, "1101 draws: their shares differ")
     wait_for(panel, "as close as one can expect")
-    field(panel, "Seed").fill("7")
+    field(panel, "Seed").click()
+    type_into(field(panel, "Seed"), "7")
     wait_for(panel, "1101 draws forgotten")
     button(panel, "Draw 100").click()
     wait_for(panel, "100 draws: their shares differ")
+    button(panel, "Draw 1,000").click()
+    press(button(panel, "Draw 1"))
+    wait_for(panel, "1101 draws: their shares differ")
+    press(button(panel, "Forget draws"))
+    wait_for(panel, "1101 draws forgotten")
+    button(panel, "Draw 100").click()
     button(panel, "Forget draws").click()
     wait_for(panel, "100 draws forgotten")
 
 
 def test_prompt_is_read_as_text_and_as_a_message(panel, page):
     prompt = panel.get_by_role("textbox", name="Prompt")
-    prompt.fill("The capital of France is")
+    prompt.click()
+    type_into(prompt, "The capital of France is")
     prompt.press("Tab")
     wait_for(panel, "␣Paris")
-    panel.get_by_role("checkbox").focus()
-    page.keyboard.press("Space")
+    press(panel.get_by_role("checkbox"), "Space")
     wait_for(panel, "The model has read 3")
     panel.get_by_role("checkbox").click()
     wait_for(panel, "␣Paris")
+    read, stop, stopped = button(panel, "Read the prompt"), button(panel, "Stop"), "Stopped: the bars are still those"
     seconds = {}
-    for word, button_name, said in [
-        ("other ", None, r"/The model has read 1.?50\d tokens/"),
-        ("word ", "Stop", "Stopped: the bars are still those of the earlier prompt"),
-    ]:
-        prompt.fill(word * 1500)
-        button(panel, "Read the prompt").click()
-        panel.locator("button:has-text('Stop'):enabled").wait_for()
+    for word in ("whole", "mouse", "keyboard"):
+        by_keyboard = word == "keyboard"
+        if not by_keyboard:  # a new prompt is read as soon as Tab leaves it
+            prompt.fill(f"{word} " * 1500)
+        press(read) if by_keyboard else read.click()
+        stop.and_(panel.locator(":enabled")).wait_for()
+        if by_keyboard:
+            tab_to(stop)
         started = time.monotonic()
-        if button_name:
-            button(panel, button_name).click()
-        wait_for(panel, said)
-        seconds[button_name] = time.monotonic() - started
-    assert seconds["Stop"] < seconds[None] / 2, "it stops between two pieces of the prompt"
+        if word != "whole":
+            page.keyboard.press("Enter") if by_keyboard else stop.click()
+        read.and_(panel.locator(":enabled")).wait_for()
+        seconds[word] = time.monotonic() - started
+        wait_for(panel, r"/The model has read 1.?50\d tokens/" if word == "whole" else stopped)
+    assert max(seconds["mouse"], seconds["keyboard"]) < seconds["whole"] / 2, "it stops between two pieces"
     prompt.fill(PAYLOAD)
     button(panel, "Read the prompt").click()
     wait_for(panel, "The model has read")
     panel.locator("caption:has-text('hacked')").wait_for()
     assert "hacked" not in page.title() and panel.locator("img").count() == 0
+    check_every_control(panel)
 
 
 @pytest.mark.parametrize("theme", ["Dark", "Light"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from browser import check_accessible, needs_chromium, screenshot, set_theme, show_panel
+from controls import check_every_control, choose, pick, press, type_into
 from test_browser_views import CONTRAST
 from test_views import PAYLOADS
 
@@ -26,11 +27,8 @@ def prompt(panel):
     return panel.locator(".chatlab-prompt")
 
 
-def press(panel, name):
-    """Press a button by the keyboard."""
-    button = panel.get_by_role("button", name=name)
-    button.focus()
-    button.press("Enter")
+def named(panel, name):
+    return panel.get_by_role("button", name=name)
 
 
 def counts(panel):
@@ -41,7 +39,7 @@ def test_a_forged_turn_is_made_harmless_or_let_through(panel, page):
     wait_for(panel, f"The template added by itself: {INJECTED}")
     assert prompt(panel).locator(".chatlab-injected").inner_text().endswith(INJECTED)
     assert counts(panel) == [["read as text (shown above)", "37", "5"], ["let through", "37", "5"]]
-    panel.get_by_role("button", name="Forge a turn").click()
+    named(panel, "Forge a turn").click()
     wait_for(panel, "4 control tokens typed into the messages. They are neutralised")
     assert prompt(panel).locator(".chatlab-forged").count() == 4
     assert "<|im_start|>assistant" in panel.get_by_label("Content 0").input_value()
@@ -53,8 +51,7 @@ def test_a_forged_turn_is_made_harmless_or_let_through(panel, page):
         assert min(shown.evaluate_all(f"elements => elements.map({CONTRAST})")) >= 4.5, theme
         screenshot(panel, f"panel-template-{theme.lower()}")
     neutralise = panel.get_by_label("Neutralise control tokens")
-    neutralise.focus()
-    page.keyboard.press("Space")
+    press(neutralise, "Space")
     wait_for(panel, "They are let through")
     assert prompt(panel).locator(".chatlab-forged").count() == 0
     assert panel.locator(".chatlab-tokens .chatlab-token-control").count() == 1
@@ -65,35 +62,39 @@ def test_a_forged_turn_is_made_harmless_or_let_through(panel, page):
     wait_for(panel, "They are neutralised")
 
 
-def test_messages_are_edited_added_and_removed(panel, page):
-    panel.get_by_label("Role 0").select_option("system")
+def test_messages_are_edited_added_and_removed(panel):
+    pick(panel.get_by_label("Role 0"), "system")
     wait_for(panel, "messages[0] system")
     wait_for(panel, "The template added no text of its own")
-    content = panel.get_by_label("Content 0")
-    content.click()
-    page.keyboard.press("Control+a")
-    page.keyboard.type("Be brief.\nAnd kind.")
+    panel.get_by_label("Content 0").click()
+    type_into(panel.get_by_label("Content 0"), "Be brief.\nAnd kind.")
     prompt(panel).locator("text=And kind.").wait_for()
-    press(panel, "Add a message")
+    press(named(panel, "Add a message"))
     wait_for(panel, "Message 1 is new.")
-    panel.get_by_label("Content 1").fill("Ahoy")
-    panel.get_by_role("button", name="Add a message").click()
-    panel.get_by_label("Role 2").focus()
-    page.keyboard.press("Home")
-    wait_for(panel, "messages[2] system")
-    panel.get_by_role("button", name="Remove 0").click()
-    press(panel, "Remove 1")
+    choose(panel.get_by_label("Role 0"), "developer")
+    wait_for(panel, "messages[0] developer")
+    pick(panel.get_by_label("Role 1"), "assistant")
+    choose(panel.get_by_label("Role 1"), "user")
+    panel.get_by_label("Content 1").click()
+    type_into(panel.get_by_label("Content 1"), "Ahoy")
+    named(panel, "Remove 0").click()
     panel.get_by_label("Content 1").wait_for(state="detached")
     assert panel.get_by_label("Content 0").input_value() == "Ahoy"
-    press(panel, "Remove 0")
+    for remove in (lambda button: press(button), lambda button: button.click()):
+        named(panel, "Add a message").click()
+        remove(named(panel, "Remove 1"))
+        panel.get_by_label("Content 1").wait_for(state="detached")
+    press(named(panel, "Remove 0"))
     wait_for(panel, "messages is empty")
-    press(panel, "Forge a turn")
+    press(named(panel, "Forge a turn"))
     wait_for(panel, "stand in message 0")
 
 
 def test_the_template_is_edited_and_its_errors_are_told(panel, page):
     template = panel.get_by_label("Template", exact=True)
     template.click()
+    type_into(template, "{{ 40 + 2 }}")
+    prompt(panel).locator("text=42").wait_for()
     page.keyboard.press("Control+a")
     page.keyboard.insert_text("{% for m in messages %}\n[{{ m['role'] }}] {{ m['content'] }\n{% endfor %}")
     wait_for(panel, "The chat template does not work: line 2")
@@ -101,19 +102,22 @@ def test_the_template_is_edited_and_its_errors_are_told(panel, page):
     screenshot(panel, "panel-template-error")
     template.fill("{% for m in messages %}\n[{{ m['role'] }}] {{ m['content'] }}\n{% endfor %}")
     prompt(panel).locator("text=[user]").wait_for()
-    press(panel, "Forge a turn")
+    press(named(panel, "Forge a turn"))
     wait_for(panel, "marks turns with plain words")
-    panel.get_by_role("button", name="Reset the template").click()
+    named(panel, "Reset the template").click()
     prompt(panel).locator("text=generation prompt").wait_for()
     generation = panel.get_by_label("Add the generation prompt")
     generation.click()
     prompt(panel).locator("text=generation prompt").wait_for(state="detached")
-    generation.focus()
-    page.keyboard.press("Space")
+    press(generation, "Space")
     prompt(panel).locator("text=generation prompt").wait_for()
     template.fill("Nothing")
-    press(panel, "Reset the template")
+    press(named(panel, "Reset the template"))
     wait_for(panel, INJECTED)
+
+
+def test_every_control_was_used_by_mouse_and_by_keyboard(panel):
+    check_every_control(panel)
 
 
 def test_markup_is_only_text_and_nothing_went_wrong(panel, page):
@@ -133,7 +137,7 @@ def test_markup_is_only_text_and_nothing_went_wrong(panel, page):
     assert panel.locator("script, img, svg, iframe, a, [onerror], [onload]").count() == 0
     page.wait_for_timeout(500)  # what a payload sets off, it may set off a little later
     assert page.evaluate("window.attacked") is None
-    press(panel, "Reset the template")
+    press(named(panel, "Reset the template"))
     page.set_viewport_size({"width": 700, "height": 1600})
     panel.get_by_label("Content 0").fill("A narrow window.")
     prompt(panel).locator("text=A narrow window.").wait_for()

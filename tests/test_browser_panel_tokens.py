@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from browser import check_accessible, needs_chromium, screenshot, set_theme, show_panel
+from controls import check_every_control, choose, pick, press, step, type_into
 from test_browser_views import CONTRAST
 from test_views import PAYLOADS
 
@@ -35,44 +36,46 @@ def test_typing_shows_pieces_ids_and_counts(panel, page):
         screenshot(panel, f"panel-tokens-{theme.lower()}")
     field = panel.get_by_label("Text", exact=True)
     field.click()
-    page.keyboard.press("Control+a")
-    page.keyboard.type("The  end\n日")
+    type_into(field, "The  end\n日")
     wait_for(panel, "10 characters")
     assert [row[:2] for row in rows(panel)][-1] == ["bytes (one token for each byte)", "12"]
     assert panel.locator(".chatlab-piece").first.inner_text() == "The"
     assert "·" in panel.locator(".chatlab-tokens").inner_text() and "↵" in panel.locator(".chatlab-tokens").inner_text()
 
 
-def test_white_space_and_tokenizer_by_keyboard_and_by_mouse(panel, page):
+def test_white_space_and_tokenizer_by_keyboard_and_by_mouse(panel):
     box = panel.get_by_label("Show spaces and line ends as signs")
-    box.focus()
-    page.keyboard.press("Space")
+    press(box, "Space")
     panel.locator(".chatlab-tokens:not(:has-text('·'))").wait_for(timeout=5_000)
     box.click()
     panel.locator(".chatlab-tokens:has-text('·')").wait_for(timeout=5_000)
     choice = panel.get_by_label("Show the pieces of")
-    choice.select_option(label="cl100k_base")
+    pick(choice, "cl100k_base")
     wait_for(panel, "tokens of cl100k_base")
-    choice.focus()
-    page.keyboard.press("Home")
+    choose(choice, "SmolLM2-135M-Instruct (the model's own)")
     wait_for(panel, "tokens of SmolLM2-135M-Instruct")
 
 
-def test_price_by_choice_and_by_number(panel, page):
+def test_price_by_choice_and_by_number(panel):
     choice = panel.get_by_label("Example price")
-    choice.select_option(label="a dear model: 10.00")
+    pick(choice, "in between: 1.00")
+    choose(choice, "a dear model: 10.00")
     wait_for(panel, "10 USD per million tokens is")
     price = panel.get_by_label("USD per million tokens")
     assert price.input_value() == "10"
-    price.fill("2.5")
-    page.keyboard.press("Tab")
+    price.click()
+    type_into(price, "2.5")
     wait_for(panel, "2.5 USD per million tokens is")
     assert choice.evaluate("element => element.selectedOptions[0].text").split() == ["my", "own"]
     times = panel.get_by_label("Times sent")
-    times.focus()
-    page.keyboard.press("ArrowUp")
+    times.click()
+    step(times, "ArrowUp")
     wait_for(panel, "sent 1,001 times")
     assert rows(panel)[-1][3:] == ["0.030030"]
+
+
+def test_every_control_was_used_by_mouse_and_by_keyboard(panel):
+    check_every_control(panel)
 
 
 def test_a_long_text_stays_smooth_and_says_what_is_drawn(panel, page):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from browser import needs_chromium, screenshot, show_panel
+from browser import SECONDS_TO_BEGIN, needs_chromium, open_notebook, run_cell, screenshot
 from test_panels_static import SETUP, SHOWN
 
 pytestmark = needs_chromium
@@ -19,14 +19,22 @@ CUT_OFF = """panel => {
 }"""
 
 
-@pytest.mark.parametrize("name", SHOWN)
-def test_nothing_is_cut_off_at_200_percent(page, lab, name):
-    page.set_viewport_size({"width": 1280, "height": 1600})
-    panel = show_panel(page, lab, f"zoom-{name}", f"{SETUP}\n{SHOWN[name][0]}")
+@pytest.fixture(scope="module")
+def panels(page, lab):
+    """Each panel by its name, all in one notebook."""
+    open_notebook(page, lab, "zoom", SETUP, *(code for code, _ in SHOWN.values()))
+    run_cell(page)
+    shown = {name: run_cell(page, number).locator(".chatlab-panel").first for number, name in enumerate(SHOWN, start=1)}
+    for panel in shown.values():
+        panel.wait_for(timeout=SECONDS_TO_BEGIN * 1000)
     page.set_viewport_size({"width": 640, "height": 800})
-    try:
-        page.wait_for_timeout(1000)
-        screenshot(panel, f"zoom-{name}")
-        assert panel.evaluate(CUT_OFF) == []
-    finally:
-        page.set_viewport_size({"width": 1280, "height": 1600})
+    page.wait_for_timeout(1000)
+    yield shown
+    page.set_viewport_size({"width": 1280, "height": 1600})
+
+
+@pytest.mark.parametrize("name", SHOWN)
+def test_nothing_is_cut_off_at_200_percent(panels, name):
+    panels[name].scroll_into_view_if_needed()
+    screenshot(panels[name], f"zoom-{name}")
+    assert panels[name].evaluate(CUT_OFF) == []

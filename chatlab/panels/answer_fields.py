@@ -17,7 +17,7 @@ __all__ = ["AnswerFields"]
 ORDINALS = ("1st", "2nd", "3rd", "4th", "5th", "6th", "7th", "8th")
 
 HOW = {
-    "single": "Choose one (Tab moves, Space chooses).",
+    "single": "Choose one (the arrow keys move and choose).",
     "multiple": "Choose every one that is right (Tab moves, Space chooses).",
     "order": "Choose what comes 1st, 2nd, and so on.",
     "predict-output": "Write what is printed.",

@@ -98,7 +98,7 @@ class ContextPanel(Panel):
         steps = sorted({min(highest, -(-whole * part // 4 // STEP) * STEP) for part in (1, 2, 3)})
         enough = min(highest, -(-whole // STEP) * STEP)
         self.limit_field = number_field(
-            "Token limit", token_limit or enough, minimum=STEP, maximum=highest, step=STEP, tooltip="Prompt and reply"
+            "Token limit", token_limit or enough, minimum=0, maximum=highest, step=STEP, tooltip="Prompt and reply"
         )
         self.presets = widgets.ToggleButtons(
             options=[*((f"{step:,}", step) for step in steps if step < enough), (f"{enough:,}: all fits", enough)],

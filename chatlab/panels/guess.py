@@ -47,6 +47,7 @@ class GuessPanel(Panel):
         self.sure = number_field("How sure, in %", sure, minimum=FEWEST, maximum=MOST, step=5)
         self.lock_button = widgets.Button(description="Lock in", button_style="primary", tooltip="It cannot be changed")
         self.lock_button.on_click(lambda _: self.lock_in())
+        self.choice.observe(lambda _: self.note(""), "value")  # what was missing is there now
         self.outcome = widgets.HTML()
         box = widgets.VBox([self.choice], layout={"width": "auto"})
         box.add_class("chatlab-answer")

@@ -81,13 +81,23 @@ class Throttle:
 
 
 # JupyterLab takes a letter or an arrow that is pressed in a list of choices for a command: D twice would delete the
-# cell. This attribute tells it to leave them alone.
+# cell. An attribute tells it to leave them alone. And arrow keys move among radio buttons only where these share a
+# name, which ipywidgets does not give them.
 _KEYS = on_page(
     "chatlab-panel",
     """box.addEventListener('focusin', event => {
   if (event.target.matches('select, input[type=radio], input[type=checkbox]'))
     event.target.setAttribute('data-lm-suppress-shortcuts', 'true');
-});""",
+});
+const name = () => {
+  for (const radio of box.querySelectorAll('.widget-radio-box input:not([name])')) {
+    const group = radio.closest('.widget-radio-box');
+    group.id ||= `chatlab-${Math.random()}`;
+    radio.name = group.id;
+  }
+};
+new MutationObserver(name).observe(box, { childList: true, subtree: true });
+name();""",
 )
 
 
