@@ -6,6 +6,7 @@ In: the id of an exercise, and what the learner wrote. Out: an outcome, a hint, 
 from __future__ import annotations
 
 import contextlib
+import functools
 import importlib
 from typing import Any
 
@@ -44,8 +45,11 @@ def cases_of(exercise: Exercise) -> list[Case]:
     return sorted(cases, key=lambda case: case.hidden)
 
 
+@functools.cache
 def exercise(name: str) -> Task:
     """Return an exercise by its id; raises `ValueError` with the ids there are.
+
+    It is the same task each time, so `exercise("roles-1").hint()` in one cell and again in the next tells more.
 
     >>> task = exercise("roles-1")
     >>> task.check(None)
