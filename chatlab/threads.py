@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,14 +27,16 @@ SECONDS = 0.5  # between two later looks at the machine
 MOST = 8  # the products of a small model are too small to share among more
 MANY = 16  # tokens, from which on work is shared out among all free cores
 CGROUP = Path("/sys/fs/cgroup/cpu.max")  # where Linux says how much of the processor a container may use
-TRIALS = 4  # how often each number of threads is tried on a single token
+TRIALS = 4  # how many single tokens tell how fast a number of threads is
+FORGET = 100  # single tokens, after which the other numbers are tried anew
 
 
 class Threads:
     """How many threads to use: `number` if it is set, else the cores that no other program uses.
 
     `adapt` looks at the machine, at most twice a second, and lets PyTorch use all free cores. `reading` does so for a
-    piece of work, with fewer threads where the first few tokens have shown that to be faster.
+    piece of work, with fewer threads where the last few tokens have shown that to be faster. It tries the other numbers
+    again every hundred tokens, for what else the machine does changes, and one bad moment must not count for ever.
 
     >>> threads = Threads()
     >>> 1 <= threads.adapt() <= os.cpu_count()
@@ -51,7 +54,8 @@ class Threads:
         self._seen = self._look()
         time.sleep(FIRST_LOOK)
         self._free = self._free_cores(after=FIRST_LOOK)
-        self._seconds: dict[tuple[int, int], list[float]] = {}  # (free cores, threads) → of single tokens
+        self._seconds: dict[tuple[int, int], deque[float]] = {}  # (free cores, threads) → of the last single tokens
+        self._tokens = 0
 
     def adapt(self) -> int:
         """Return how many cores are free, and let PyTorch use them all."""
@@ -65,14 +69,17 @@ class Threads:
         _use(number)
         started = time.monotonic()
         yield
-        tried = self._seconds.setdefault((free, number), [])
-        if tokens == 1 and len(tried) < TRIALS:
-            tried.append(time.monotonic() - started)
+        if tokens == 1:
+            self._tokens += 1
+            seconds = self._seconds.setdefault((free, number), deque(maxlen=TRIALS))
+            seconds.append(time.monotonic() - started)
+            if self._tokens % FORGET == 0:
+                self._seconds = {(free, number): seconds}
 
     def _fastest(self, free: int) -> int:
         """Return the number of threads that is fastest for a single token, or the next one to try."""
         numbers = [number for number in (1, 2, 4) if number < free] + [free]
-        tried = {number: self._seconds.get((free, number), []) for number in numbers}
+        tried = {number: self._seconds.get((free, number), ()) for number in numbers}
         untried = [number for number in numbers if len(tried[number]) < TRIALS]
         return untried[0] if untried else min(numbers, key=lambda number: min(tried[number]))
 

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chatlab import threads
-from chatlab.threads import MANY, MOST, SECONDS, TRIALS, Threads
+from chatlab.threads import FORGET, MANY, MOST, SECONDS, TRIALS, Threads
 
 LONG_ENOUGH = 1.01 * SECONDS
 
@@ -130,6 +130,17 @@ def test_a_single_token_gets_the_number_of_threads_that_has_shown_to_be_fastest(
     chosen.number = 3
     with chosen.reading(tokens=1):
         assert machine.threads == 3
+
+
+def test_a_bad_moment_does_not_count_for_ever(monkeypatch):
+    machine = Machine(2).install(monkeypatch)
+    chosen, used = Threads(), []
+    for token in range(3 * FORGET):
+        with chosen.reading(tokens=1):
+            used.append(machine.threads)
+            machine.now += 0.02 if machine.threads == 1 else 0.03 if token < 2 * TRIALS else 0.01
+    assert set(used[2 * TRIALS : FORGET]) == {1}, "two seemed slow"
+    assert used[FORGET:].count(1) < 3 * TRIALS, "but they are not"
 
 
 def test_fewer_free_cores_are_tried_anew_and_remembered(monkeypatch):
