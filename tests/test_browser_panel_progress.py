@@ -50,7 +50,7 @@ def test_progress(page, lab):
     panel.get_by_text("Nothing is answered yet.").wait_for()
     press(panel.get_by_role("checkbox"), "Space")
     press(button(panel, "Delete all").and_(panel.locator(":enabled")))
-    panel.get_by_text("All your answers are deleted.").wait_for()
+    panel.get_by_text("All your answers and predictions are deleted.").wait_for()
     check_every_control(panel)
     assert page.console_errors == []
 
