@@ -23,7 +23,7 @@ LESSON = "notebooks/01-what-a-chat-completions-endpoint-is.ipynb"
 IDLE = ".jp-Notebook-ExecutionIndicator[data-status=idle]"
 # What JupyterLab asks where the machine is too busy to answer it in time: which kernel, and whether it knows that.
 LATE = ".jp-Dialog:has-text('Select Kernel'), .jp-Dialog:has-text('Server Connection Error')"
-SECONDS_TO_BEGIN = 180  # in which a kernel loads PyTorch and a model, on a busy machine
+PATIENCE = 180_000  # ms, for whatever is waited for: a busy machine takes its time, and is no fault
 SECONDS_OF_REST = 20  # after which a kernel that does nothing has nothing left to do
 FLAGS = [
     "--no-sandbox",
@@ -83,12 +83,13 @@ def lab(model, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def page(lab):
-    from playwright.sync_api import sync_playwright
+    from playwright.sync_api import expect, sync_playwright
 
+    expect.set_options(timeout=PATIENCE)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
         page = browser.new_page(viewport={"width": 1280, "height": 1600})
-        page.set_default_timeout(60_000)
+        page.set_default_timeout(PATIENCE)
         page.console_errors = []
         page.on("console", lambda message: message.type == "error" and page.console_errors.append(message.text))
         page.on("pageerror", lambda error: page.console_errors.append(str(error)))
@@ -184,7 +185,7 @@ def show_panel(page, lab, name, code):
     """Open a notebook whose one cell shows a panel, run it, and return the panel, whose controls are watched."""
     open_notebook(page, lab, name, code)
     panel = run_cell(page).locator(".chatlab-panel").first
-    panel.wait_for(timeout=SECONDS_TO_BEGIN * 1000)
+    panel.wait_for()
     watch(panel)
     return panel
 

@@ -7,7 +7,6 @@ import time
 import pytest
 from browser import (
     IDLE,
-    SECONDS_TO_BEGIN,
     button,
     check_accessible,
     needs_chromium,
@@ -164,7 +163,7 @@ def test_stop_is_quick_and_other_cells_run_meanwhile(page, lab):
     """By the kernel's own clock, and the better of two tries: how busy the machine is has no part in it."""
     open_notebook(page, lab, "stop", PANEL, CLOCK, SECONDS)
     panel = run_cell(page).locator(".chatlab-panel").first
-    panel.wait_for(timeout=SECONDS_TO_BEGIN * 1000)
+    panel.wait_for()
     field(panel).fill(STORY)
     button(panel, "Send").click()
     turns(panel).first.wait_for()
@@ -194,7 +193,7 @@ def test_no_transcript_is_lost_and_two_panels_do_not_mix(page, lab):
     open_notebook(page, lab, "kept", PANEL, PANEL)
     first, second = (run_cell(page, number).locator(".chatlab-panel").first for number in (0, 1))
     for panel, question in ((first, "What is the capital of France?"), (second, "What is the capital of Japan?")):
-        panel.wait_for(timeout=SECONDS_TO_BEGIN * 1000)
+        panel.wait_for()
         field(panel).fill(question)
         button(panel, "Send").click()
     for panel, answer in ((first, "Paris"), (second, "Tokyo")):

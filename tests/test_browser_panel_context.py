@@ -27,7 +27,7 @@ def strategy(panel):
 
 
 def wait_for(panel, text):
-    panel.locator(f"text={text}").first.wait_for(timeout=20_000)
+    panel.locator(f"text={text}").first.wait_for()
 
 
 def answers(panel):
@@ -37,7 +37,7 @@ def answers(panel):
 def ask(panel, press):
     number = len(answers(panel))
     press()
-    panel.locator(f"table:has(th:text-is('answer')) tr >> nth={number + 1}").wait_for(timeout=30_000)
+    panel.locator(f"table:has(th:text-is('answer')) tr >> nth={number + 1}").wait_for()
     wait_for(panel, "Answered with")
     return answers(panel)[-1]
 
@@ -94,7 +94,7 @@ def test_summary_is_made_and_stopped(panel, page):
     wait_for(panel, "Stopped: there is no summary.")
     assert time.monotonic() - started < 1
     field(panel, "Token limit").fill("400")
-    panel.locator("th:text-is('summary')").wait_for(timeout=30_000)
+    panel.locator("th:text-is('summary')").wait_for()
     wait_for(panel, "a summary is")
     screenshot(panel, "panel-context-summary")
 

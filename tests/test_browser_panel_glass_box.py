@@ -127,7 +127,7 @@ def test_the_settings_and_stop(page, box):
         button(box, "Run").click()
         expect(row(box, "Reply tokens").nth(number)).to_be_visible()
         stop()
-        expect(status(box)).to_have_text(re.compile("Stopped after"), timeout=1500)
+        expect(status(box)).to_have_text(re.compile("Stopped after"))
     for room in ROOMS:
         press(button(box, room))
         expect(box).to_contain_text(f"{room}. Picked")

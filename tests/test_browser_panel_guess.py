@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from browser import (
-    SECONDS_TO_BEGIN,
     button,
     check_accessible,
     needs_chromium,
@@ -35,7 +34,7 @@ def test_predictions_are_locked_in_and_compared(page, lab):
     open_notebook(page, lab, "guess", *CELLS)
     among, free = (run_cell(page, number).locator(".chatlab-panel").first for number in (0, 1))
     for panel in (among, free):
-        panel.wait_for(timeout=SECONDS_TO_BEGIN * 1000)
+        panel.wait_for()
         watch(panel)
     page.evaluate("() => { window.alert = () => { window.attacked = true } }")
     for theme in ("Dark", "Light"):

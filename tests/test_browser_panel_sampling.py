@@ -23,7 +23,7 @@ def field(panel, name):
 
 
 def wait_for(panel, text):
-    panel.locator(f"text={text}").first.wait_for(timeout=60_000)
+    panel.locator(f"text={text}").first.wait_for()
 
 
 def test_bars_of_the_model_are_there(panel):

@@ -20,7 +20,7 @@ def panel(lab, page):
 
 
 def wait_for(panel, text):
-    panel.locator(f"text={text}").first.wait_for(timeout=5_000)
+    panel.locator(f"text={text}").first.wait_for()
 
 
 def prompt(panel):
@@ -126,14 +126,14 @@ def test_markup_is_only_text_and_nothing_went_wrong(panel, page):
         panel.get_by_label("Content 0").fill(payload)
         shown = payload.split("\n")[-1]
         page.wait_for_function(
-            "text => document.querySelector('.chatlab-prompt').textContent.includes(text)", arg=shown, timeout=5_000
+            "text => document.querySelector('.chatlab-prompt').textContent.includes(text)", arg=shown
         )
     template = panel.get_by_label("Template", exact=True)
     for payload in PAYLOADS:
         template.fill(payload + "{% if %}")
         wait_for(panel, "does not work")
         template.fill(payload)
-        prompt(panel).wait_for(timeout=5_000)
+        prompt(panel).wait_for()
     assert panel.locator("script, img, svg, iframe, a, [onerror], [onload]").count() == 0
     page.wait_for_timeout(500)  # what a payload sets off, it may set off a little later
     assert page.evaluate("window.attacked") is None

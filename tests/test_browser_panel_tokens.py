@@ -23,7 +23,7 @@ def rows(panel):
 
 
 def wait_for(panel, text):
-    panel.locator(f"text={text}").first.wait_for(timeout=5_000)
+    panel.locator(f"text={text}").first.wait_for()
 
 
 def test_typing_shows_pieces_ids_and_counts(panel, page):
@@ -46,9 +46,9 @@ def test_typing_shows_pieces_ids_and_counts(panel, page):
 def test_white_space_and_tokenizer_by_keyboard_and_by_mouse(panel):
     box = panel.get_by_label("Show spaces and line ends as signs")
     press(box, "Space")
-    panel.locator(".chatlab-tokens:not(:has-text('·'))").wait_for(timeout=5_000)
+    panel.locator(".chatlab-tokens:not(:has-text('·'))").wait_for()
     box.click()
-    panel.locator(".chatlab-tokens:has-text('·')").wait_for(timeout=5_000)
+    panel.locator(".chatlab-tokens:has-text('·')").wait_for()
     choice = panel.get_by_label("Show the pieces of")
     pick(choice, "cl100k_base")
     wait_for(panel, "tokens of cl100k_base")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from browser import SECONDS_TO_BEGIN, needs_chromium, open_notebook, run_cell, screenshot
+from browser import needs_chromium, open_notebook, run_cell, screenshot
 from test_panels_static import SETUP, SHOWN
 
 pytestmark = needs_chromium
@@ -26,7 +26,7 @@ def panels(page, lab):
     run_cell(page)
     shown = {name: run_cell(page, number).locator(".chatlab-panel").first for number, name in enumerate(SHOWN, start=1)}
     for panel in shown.values():
-        panel.wait_for(timeout=SECONDS_TO_BEGIN * 1000)
+        panel.wait_for()
     page.set_viewport_size({"width": 640, "height": 800})
     page.wait_for_timeout(1000)
     yield shown
