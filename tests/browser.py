@@ -91,12 +91,17 @@ def page(lab):
         page = browser.new_page(viewport={"width": 1280, "height": 1600})
         page.set_default_timeout(PATIENCE)
         page.console_errors = []
-        page.on("console", lambda message: message.type == "error" and page.console_errors.append(message.text))
+        page.on("console", lambda message: message.type == "error" and page.console_errors.append(told(message)))
         page.on("pageerror", lambda error: page.console_errors.append(str(error)))
         page.add_locator_handler(page.locator(LATE), lambda dialog: dialog.locator("button.jp-mod-accept").click())
         yield page
         end_sessions(page, lab)
         browser.close()
+
+
+def told(message):
+    """Return what a line of the browser's console says, and where it comes from."""
+    return f"{message.text} {message.location['url'].partition('?')[0]}"
 
 
 def open_lesson(page, lab, lesson):
