@@ -124,7 +124,8 @@ def by_keyboard(page, panel):
     panel.locator("[role=status]:has-text('cut off')").wait_for()
     press(button(panel, "Reset settings"))
     page.wait_for_function("field => field.value === '0'", arg=panel.get_by_label("Max tokens").element_handle())
-    choose(panel.get_by_label("Format"), "JSON")
+    for name in ("curl", "JSON"):
+        choose(panel.get_by_label("Format"), name)
     panel.locator("pre").get_by_text('"messages"').wait_for()
     press(button(panel, "Copy"))
     button(panel, "Copied").wait_for()
