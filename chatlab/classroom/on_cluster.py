@@ -51,7 +51,7 @@ def run_on(
             except ray.exceptions.RayTaskError as error:
                 notebooks, fault = {}, f"a worker could not run it: {error.cause}"
             except ray.exceptions.RayError:
-                notebooks, fault = {}, f"it ended its worker {RETRIES + 1} times. Grade it without a cluster"
+                notebooks, fault = {}, f"the worker that ran it ended, {RETRIES + 1} times"
             yield submission, notebooks, fault
     finally:
         for reference in running:
