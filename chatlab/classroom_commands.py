@@ -43,9 +43,13 @@ def grade(
     seconds: Annotated[
         int | None, typer.Option(min=1, help="The longest that one cell may take; default: as nbgrader_config.py says.")
     ] = None,
+    cluster: Annotated[
+        str | None,
+        typer.Option(metavar="ADDRESS", help="Run the work on a Ray cluster; local: all cores here."),
+    ] = None,
 ) -> None:
     """Grade everything in submitted/<student>/<assignment>/ and write the feedback."""
-    graded = _classroom().Classroom(folder, seconds=seconds).grade(assignments or (), student or ())
+    graded = _classroom().Classroom(folder, seconds=seconds).grade(assignments or (), student or (), cluster=cluster)
     for each in graded:
         print(each)
     faults = sum(bool(each.fault) for each in graded)

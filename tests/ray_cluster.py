@@ -1,12 +1,15 @@
-"""A Ray cluster for tests: two nodes of one core each, on this machine."""
+"""A Ray cluster for tests: two nodes of one core each, on this machine; and what its workers do."""
 
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterator
+import threading
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import psutil
 import pytest
 
 PORTS = ("metrics_agent_port", "metrics_export_port", "dashboard_agent_listen_port", "runtime_env_agent_port")
@@ -28,7 +31,8 @@ def two_nodes() -> Iterator[Any]:
     from ray.cluster_utils import Cluster
 
     patch = pytest.MonkeyPatch()
-    patch.setenv("RAY_raylet_start_wait_time_s", "120")
+    patch.setenv("RAY_raylet_start_wait_time_s", "120")  # both for a busy machine
+    patch.setenv("RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S", "60")
     cluster = Cluster(initialize_head=True, head_node_args=_node())
     cluster.add_node(**_node())
     try:
@@ -37,3 +41,23 @@ def two_nodes() -> Iterator[Any]:
         ray.shutdown()
         cluster.shutdown()
         patch.undo()
+
+
+def working(task: str) -> list[psutil.Process]:
+    """Return Ray's workers that are doing a task right now."""
+    name = f"ray::{task}"
+    return [each for each in psutil.process_iter(["cmdline"]) if (each.info["cmdline"] or [""])[0].startswith(name)]
+
+
+def when(condition: Callable[[], Any], do: Callable[[Any], Any]) -> threading.Thread:
+    """Do something with what a condition returns, in a thread, as soon as it holds; return the thread."""
+
+    def wait() -> None:
+        until = time.monotonic() + 200
+        while not (found := condition()) and time.monotonic() < until:
+            time.sleep(0.05)
+        do(found)
+
+    thread = threading.Thread(target=wait)
+    thread.start()
+    return thread

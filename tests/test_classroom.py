@@ -6,13 +6,17 @@ import csv
 import html
 import re
 import shutil
+import signal
 import subprocess
 import sys
+import time
 
 import nbformat
+import psutil
 import pytest
 from nbformat.v4 import new_code_cell, new_notebook
 from nbgrader.utils import get_username, temp_attrs
+from ray_cluster import two_nodes, when, working
 from test_rebuilding import TAMPERING, answer_cells
 from typer.testing import CliRunner
 
@@ -23,8 +27,8 @@ from chatlab.course import packaged_course
 from chatlab.exercises.task_files import exercises_of
 
 run = CliRunner().invoke
-ROLES, TOKENS = "02-roles/roles.ipynb", "05-tokens/tokens.ipynb"
-SOLUTIONS = {each.id: each.solution for topic in ("roles", "tokens") for each in exercises_of(topic)}
+ROLES, TOKENS, CAPSTONE = "02-roles/roles.ipynb", "05-tokens/tokens.ipynb", "12-capstone/capstone.ipynb"
+SOLUTIONS = {each.id: each.solution for topic in ("roles", "tokens", "capstone") for each in exercises_of(topic)}
 
 # ---- what a cell can do to the kernel that runs it ----------------------------------------------------------------
 
@@ -121,7 +125,10 @@ def tampered(notebook):
 
 @pytest.fixture(scope="module")
 def course(tmp_path_factory):
-    """A course with six kinds of submissions and two that nobody can grade; one came by way of nbgrader's exchange."""
+    """A course with six kinds of submissions and two that nobody can grade; one came by way of nbgrader's exchange.
+
+    `untouched` beside it is the same but for the capstone, and is never graded.
+    """
     folder = tmp_path_factory.mktemp("class") / "course"
     assert run(cli.app, ["classroom", "init", str(folder)]).exit_code == 0
     exchange = folder.parent / "exchange"
@@ -129,8 +136,8 @@ def course(tmp_path_factory):
     exchange.chmod(0o777)
     with (folder / "nbgrader_config.py").open("a") as settings:
         settings.write(f"c.Exchange.root = {str(exchange)!r}\n")
-    result = run(cli.app, ["classroom", "release", "02-roles", "--folder", str(folder)])
-    assert result.stdout == "release/02-roles\n"
+    result = run(cli.app, ["classroom", "release", "02-roles", "12-capstone", "--folder", str(folder)])
+    assert result.stdout == "release/02-roles\nrelease/12-capstone\n"
     by_nbgrader = [sys.executable, "-m", "nbgrader", "generate_assignment", "05-tokens"]
     subprocess.run(by_nbgrader, cwd=folder, check=True, capture_output=True)
     hand_in(folder, "aaron", solve)
@@ -144,6 +151,9 @@ def course(tmp_path_factory):
     hand_in(folder, "tampered", tampered)
     hand_in(folder, "tokens", solve, TOKENS)
     through_the_exchange(folder)
+    shutil.copytree(folder, folder.parent / "untouched")
+    hand_in(folder, "tutor", solve, CAPSTONE)
+    hand_in(folder, "untaught", lambda notebook: None, CAPSTONE)
     return folder
 
 
@@ -167,11 +177,15 @@ def through_the_exchange(folder):
 @pytest.fixture(scope="module")
 def graded(course):
     """What `chatlab classroom grade` prints about each student."""
-    result = run(cli.app, ["classroom", "grade", "--folder", str(course), "--seconds", "20"])
+    return graded_in(course, 11)
+
+
+def graded_in(folder, number, *options):
+    result = run(cli.app, ["classroom", "grade", "--folder", str(folder), "--seconds", "20", *options])
     assert result.exit_code == 1, "two could not be graded"
     *lines, summary = result.stdout.splitlines()
-    assert summary.startswith("7 graded, 2 not")
-    assert "9/9" in result.stderr.replace("[9/9", "9/9"), "the bar"
+    assert summary.startswith(f"{number - 2} graded, 2 not")
+    assert f"{number}/{number}" in result.stderr, "the bar"
     return dict(line.split(", ", 1) for line in lines)
 
 
@@ -184,7 +198,9 @@ def test_each_kind_of_submission_gets_the_points_that_it_earned(graded):
         "crashing": "02-roles: 3 of 7",
         "endless": "02-roles: 5 of 7",
         "tampered": "02-roles: 7 of 7",
-        "tokens": "05-tokens: 5 of 5",  # with the real model
+        "tokens": "05-tokens: 5 of 5",  # with the real model, as the capstone
+        "tutor": "12-capstone: 15 of 15",
+        "untaught": "12-capstone: 0 of 15",
         "aaron": "02-roles: 0 of 7, not graded: " + unreadable,
         "abel": "02-roles: 0 of 7, not graded: it has no roles.ipynb, but roles (1).ipynb. Rename it",
     }
@@ -204,7 +220,7 @@ def test_the_scores_are_exported(course, graded, tmp_path):
 def test_learners_see_what_came_of_each_test_and_no_hidden_one(course, graded):
     files = {path.parts[-3]: path.read_text() for path in course.glob("feedback/*/02-roles/roles.html")}
     pages = {student: html.unescape(re.sub("<[^>]+>", "", file)) for student, file in files.items()}
-    assert set(pages) == set(graded) - {"aaron", "abel", "tokens"}
+    assert set(pages) == {student for student, line in graded.items() if re.fullmatch(r"02-roles: \d of 7", line)}
     for page in pages.values():
         assert "hidden=True" not in page and "HIDDEN" not in page
     assert "in a case that is not shown" in pages["partly"]
@@ -216,7 +232,7 @@ def test_learners_see_what_came_of_each_test_and_no_hidden_one(course, graded):
 
 def test_learners_copies_hold_no_secret(course):
     copies = [path.read_text() for path in course.glob("release/*/*.ipynb")]
-    assert len(copies) == 2
+    assert len(copies) == 3
     for text in copies:
         for secret in ("hidden=True", "HIDDEN", "SOLUTION", "return [*messages, user(question)]", str(course.parent)):
             assert secret not in text
@@ -226,6 +242,99 @@ def test_a_submission_is_never_changed(course, graded):
     assert (course / "submitted/aaron" / ROLES).read_text() == "{nonsense"
     notebook = read(course / "submitted/tampered" / ROLES)
     assert not any(cell.id.endswith("-public") for cell in notebook.cells)
+
+
+# ---- on a cluster -------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    with two_nodes() as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def untouched(course, tmp_path):
+    return shutil.copytree(course.parent / "untouched", tmp_path / "course")
+
+
+def outcomes(course):
+    """Return what came of each cell of each submission."""
+    return {
+        path.relative_to(course): [
+            [(each.get("ename"), each.get("evalue"), each.get("text")) for each in cell.get("outputs", [])]
+            for cell in read(path).cells
+        ]
+        for path in sorted(course.glob("autograded/*/*/*.ipynb"))
+    }
+
+
+@pytest.fixture
+def nothing_is_run_here(monkeypatch):
+    """Running a cell in this process is an error; the workers know nothing of that."""
+    monkeypatch.delattr(ExecuteAll, "_run")
+
+
+def test_a_cluster_gives_the_same_scores_and_feedback(course, graded, cluster, untouched, nothing_is_run_here):
+    there = graded_in(untouched, 9, "--cluster", cluster.address)
+    assert there == {student: graded[student] for student in there}
+    found = outcomes(untouched)
+    assert len(found) == 7 and found == {path: outcomes(course)[path] for path in found}
+    assert len(list(untouched.glob("feedback/*/*/*.html"))) == 7
+
+
+def test_a_worker_that_is_killed_while_it_grades_loses_nothing(graded, cluster, untouched, nothing_is_run_here):
+    killed = []
+
+    def kill(found):
+        killed.extend([found[0], *found[0].children()])
+        found[0].kill()
+
+    killer = when(lambda: [each for each in working("_run") if each.children()], kill)
+    students = ["partly", "tampered"]
+    found = Classroom(untouched, seconds=20).grade(students=students, cluster=cluster.address)
+    killer.join()
+    assert {each.student: repr(each) for each in found} == {name: f"{name}, {graded[name]}" for name in students}
+    psutil.wait_procs(killed, timeout=60)
+    assert len(killed) == 2 and not any(each.is_running() for each in killed), "the worker and the kernel"
+
+
+def test_code_that_ends_each_worker_costs_no_other_submission(graded, cluster, untouched, nothing_is_run_here):
+    ends = "import os, signal\nos.kill(os.getppid(), signal.SIGKILL)\n" + SOLUTIONS["roles-1"]
+    hand_in(untouched, "killer", lambda notebook: solve(notebook, roles_1=ends))
+    found = Classroom(untouched, seconds=20).grade(students=["killer", "partly"], cluster=cluster.address)
+    assert [repr(each) for each in found] == [
+        "killer, 02-roles: 0 of 7, not graded: the worker that ran it ended, 4 times",
+        f"partly, {graded['partly']}",
+    ]
+
+
+@pytest.mark.parametrize("on_cluster", [False, True], ids=["here", "on a cluster"])
+def test_grading_can_be_interrupted(untouched, on_cluster, request):
+    options = ["--cluster", request.getfixturevalue("cluster").address] if on_cluster else []
+    command = [sys.executable, "-m", "chatlab", "classroom", "grade", "--folder", str(untouched), "--seconds", "600"]
+    who = ["--student", "endless", "--student", "partly"]
+    with subprocess.Popen([*command, *who, *options], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        kernels = []
+
+        def interrupt(found):
+            kernels.extend(found)
+            time.sleep(5)
+            process.send_signal(signal.SIGINT)
+
+        def kernels_of_its():
+            workers = working("_run") if on_cluster else [psutil.Process(process.pid)]
+            return [
+                kernel for each in workers for kernel in each.children() if "ipykernel" in " ".join(kernel.cmdline())
+            ]
+
+        interrupter = when(kernels_of_its, interrupt)
+        out, _ = process.communicate(timeout=300)
+        interrupter.join()
+    assert process.returncode == 130 and not out
+    psutil.wait_procs(kernels, timeout=60)
+    assert kernels and not any(each.is_running() for each in kernels)
+    assert not list(untouched.glob("feedback/endless"))
 
 
 # ---- around it ----------------------------------------------------------------------------------------------------

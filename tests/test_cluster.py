@@ -7,15 +7,15 @@ import signal
 import socket
 import subprocess
 import sys
-import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
+import httpx2
 import openai
 import pandas as pd
 import psutil
 import pytest
-from ray_cluster import two_nodes
+from ray_cluster import two_nodes, when, working
 
 import chatlab
 from chatlab.errors import ClusterError
@@ -38,27 +38,6 @@ def slow_model():
     return ScriptedModel("Hello, world!", seconds_per_token=0.02)
 
 
-def working() -> list[psutil.Process]:
-    """Return Ray's workers that are making replies right now."""
-    return [
-        each for each in psutil.process_iter(["cmdline"]) if (each.info["cmdline"] or [""])[0].startswith("ray::_batch")
-    ]
-
-
-def when(condition, do):
-    """Do something with what a condition returns, in a thread, as soon as it holds; return the thread."""
-
-    def wait():
-        until = time.monotonic() + 200
-        while not (found := condition()) and time.monotonic() < until:
-            time.sleep(0.05)
-        do(found)
-
-    thread = threading.Thread(target=wait)
-    thread.start()
-    return thread
-
-
 def test_the_table_is_that_of_one_process(cluster, model):
     """On the real model, to the last bit; each worker has loaded it once."""
     options = {"temperature": [0, 1.2], "seeds": 5, "max_completion_tokens": 5, "progress": False, "store": False}
@@ -74,7 +53,7 @@ def test_a_killed_worker_loses_no_row(cluster, tmp_path):
         killed.append(workers[0].pid)
         os.kill(workers[0].pid, signal.SIGKILL)
 
-    killer = when(lambda: store.exists() and working(), kill)
+    killer = when(lambda: store.exists() and working("_batch"), kill)
     sweep = chatlab.sweep("Hi", slow_model(), cluster=cluster.address, store=store, **SLOW)
     killer.join()
     assert len(killed) == 1 and not psutil.pid_exists(killed[0])
@@ -86,34 +65,66 @@ def test_a_killed_worker_loses_no_row(cluster, tmp_path):
 
 def ask(client, number):
     messages = [chatlab.user(f"Hello {number}")]
-    return client.chat.completions.create(model="scripted", messages=messages).choices[0].message.content
+    asked = client.chat.completions.create(model="scripted", messages=messages, max_completion_tokens=13)
+    return asked.choices[0].message.content
 
 
 def replica_processes():
     return [each for each in psutil.process_iter(["cmdline"]) if "ServeReplica" in "".join(each.info["cmdline"] or [])]
 
 
-def test_replicas_answer_as_one_server_and_a_killed_one_loses_no_request(cluster):
-    """The one that is killed is in the middle of replies; the official client asks again by itself."""
+@pytest.fixture(scope="module")
+def replicas(cluster):
+    """Two replicas of a model whose reply takes a minute, unless one asks for less."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    model = ScriptedModel("Hello, world!", seconds_per_token=0.1)
+    model = ScriptedModel("Hello, world!" * 45, seconds_per_token=0.1)
     settings = ServerSettings(port=port, api_keys=("secret",), side_by_side=2)
     with serve_replicas(model, settings, replicas=2, cluster=cluster.address) as server:
-        client = server.client().with_options(max_retries=5)
-        assert client.models.list().data[0].id == "scripted"
-        with pytest.raises(openai.AuthenticationError):
-            client.with_options(api_key="wrong").models.list()
-        chunks = client.chat.completions.create(model="scripted", messages=[chatlab.user("Hi")], stream=True)
-        assert "".join(chunk.choices[0].delta.content or "" for chunk in chunks) == "Hello, world!"
-        replicas = replica_processes()
-        assert len(replicas) == 2
-        with ThreadPoolExecutor(4) as pool:
-            asked = [pool.submit(ask, client, number) for number in range(12)]
-            time.sleep(1)
-            replicas[0].kill()
-            assert [each.result(120) for each in asked] == ["Hello, world!"] * 12
-        assert any(not each.is_running() for each in replicas)
+        yield server
+
+
+def test_replicas_answer_as_one_server_and_a_killed_one_loses_no_request(replicas):
+    """The one that is killed is in the middle of replies; the official client asks again by itself."""
+    client = replicas.client().with_options(max_retries=5)
+    assert client.models.list().data[0].id == "scripted"
+    with pytest.raises(openai.AuthenticationError):
+        client.with_options(api_key="wrong").models.list()
+    processes = replica_processes()
+    assert len(processes) == 2
+    with ThreadPoolExecutor(4) as pool:
+        asked = [pool.submit(ask, client, number) for number in range(12)]
+        time.sleep(1)
+        processes[0].kill()
+        assert [each.result(120) for each in asked] == ["Hello, world!"] * 12
+    assert any(not each.is_running() for each in processes)
+
+
+def test_a_stream_of_a_killed_replica_ends_in_an_error_and_never_as_if_it_were_complete(replicas):
+    """For the official client, for chatlab's own, and in the bytes; what is asked next is answered."""
+    client, asked = replicas.client(), {"model": "scripted", "messages": [chatlab.user("Hi")], "stream": True}
+    whole = client.chat.completions.create(**asked, max_completion_tokens=13)
+    assert "".join(chunk.choices[0].delta.content or "" for chunk in whole) == "Hello, world!"
+
+    address = f"{replicas.base_url}/chat/completions"
+    headers = {"Authorization": f"Bearer {client.api_key}"}
+    connected = chatlab.connect(replicas.base_url, model="scripted", api_key=client.api_key)
+    with httpx2.stream("POST", address, json=asked, headers=headers, trust_env=False, timeout=60) as response:
+        streams = [
+            (client.chat.completions.create(**asked), openai.APIConnectionError),
+            (chatlab.chat_completions(asked["messages"], connected, stream=True), chatlab.APIConnectionError),
+            (response.iter_lines(), httpx2.RemoteProtocolError),
+        ]
+        begun = [[next(stream)] for stream, _ in streams]
+        for each in replica_processes():
+            each.kill()
+        for (stream, error), seen in zip(streams, begun, strict=True):
+            with pytest.raises(error):
+                seen.extend(stream)
+    *chunks, lines = begun
+    assert all(chunk.choices[0].finish_reason is None for seen in chunks for chunk in seen)
+    assert not any("[DONE]" in line or '"finish_reason":"' in line for line in lines)
+    assert ask(client, 0) == "Hello, world!"
 
 
 def test_what_a_cluster_cannot_do_is_told(cluster):

@@ -202,6 +202,7 @@ LAYERS = [
     "lab",
     "classroom.rebuilding",
     "classroom.execution",
+    "classroom.on_cluster",
     "classroom.grading_steps",
     "classroom.classroom",
     "classroom",

@@ -10,9 +10,11 @@ import os
 import re
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from nbgrader.apps import NbGraderAPI
@@ -20,6 +22,7 @@ from nbgrader.plugins import CsvExportPlugin
 from tqdm import tqdm
 from traitlets.config.loader import PyFileConfigLoader
 
+from chatlab.classroom.on_cluster import Submission, run_on
 from chatlab.course import Copied, copy_files, packaged_course
 from chatlab.errors import ChatlabError
 
@@ -82,8 +85,19 @@ class Classroom:
             _done(self.nbgrader.generate_assignment(assignment), assignment)
         return wanted
 
-    def grade(self, assignments: Sequence[str] = (), students: Sequence[str] = ()) -> list[Graded]:
-        """Grade what is in `submitted/` and write the feedback; a submission that cannot be graded stops no other."""
+    def grade(
+        self,
+        assignments: Sequence[str] = (),
+        students: Sequence[str] = (),
+        *,
+        cluster: str | bool | None = None,
+    ) -> list[Graded]:
+        """Grade what is in `submitted/` and write the feedback; a submission that cannot be graded stops no other.
+
+        With `cluster`, Ray's workers run the notebooks, one for each core: "local" for the cores of this machine, the
+        address of a cluster, or True for the one at hand. The scores are the same. Each machine needs chatlab and
+        nbgrader.
+        """
         found = [
             (student, assignment)
             for assignment in self._known(assignments, self._released(), "release")
@@ -96,20 +110,61 @@ class Classroom:
                 "submitted/<student>/<assignment>/, such as submitted/ana/02-roles/roles.ipynb."
             )
         os.environ["CHATLAB_RECORDS"] = "off"  # what a submission does is not the teacher's own progress
-        with warnings.catch_warnings(), tqdm(found, unit="submission", file=sys.stderr, leave=False) as bar:
+        graded = {}
+        with (
+            warnings.catch_warnings(),
+            TemporaryDirectory() as executed,
+            tqdm(total=len(found), unit="submission", file=sys.stderr, leave=False) as bar,
+        ):
             warnings.filterwarnings("ignore", module="nbgrader")  # of its database library, on how nbgrader uses it
-            return [self._grade(student, assignment, bar) for student, assignment in bar]
+            runs = ((each, "") for each in found) if cluster is None else self._run(found, cluster, Path(executed))
+            nbgrader = self.nbgrader if cluster is None else self._with(ExecuteAll={"executed": executed})
+            for (student, assignment), fault in runs:
+                bar.set_postfix_str(f"{student}, {assignment}")
+                graded[student, assignment] = self._grade(student, assignment, nbgrader, fault)
+                bar.update()
+        return [graded[each] for each in found]
 
     def export(self, path: Path) -> None:
         """Write the scores of all learners as a CSV file."""
         with self.nbgrader.gradebook as gradebook:
             CsvExportPlugin(to=str(path), parent=self.nbgrader).export(gradebook)
 
-    def _grade(self, student: str, assignment: str, bar: Any) -> Graded:
-        bar.set_postfix_str(f"{student}, {assignment}")
+    def _run(self, found: Sequence[Submission], cluster: str | bool, to: Path) -> Iterator[tuple[Submission, str]]:
+        """Yield each submission once it was run on a cluster, its notebooks in a folder, and what went wrong with it.
+
+        What is to be run is what nbgrader would run. What nbgrader cannot read is left to it, to say so.
+        """
+        with TemporaryDirectory() as place:
+            nbgrader = self._with(
+                CourseDirectory={"autograded_directory": place}, Autograde={"autograde_preprocessors": []}
+            )
+
+            def folders() -> Iterator[tuple[Submission, Path]]:
+                for student, assignment in found:
+                    if not (self._missing(student, assignment) or _fault(nbgrader.autograde(assignment, student))):
+                        yield (student, assignment), Path(nbgrader.coursedir.format_path(place, student, assignment))
+
+            left = set(found)
+            for submission, notebooks, fault in run_on(cluster, folders(), self.nbgrader.config):
+                for name, text in notebooks.items():
+                    path = to.joinpath(*submission, name)
+                    path.parent.mkdir(parents=True, exist_ok=True)
+                    path.write_text(text, encoding="utf-8")
+                left.remove(submission)
+                yield submission, fault
+            yield from ((each, "") for each in found if each in left)
+
+    def _with(self, **settings: dict[str, Any]) -> NbGraderAPI:
+        """Return nbgrader with some settings changed."""
+        changed = deepcopy(self.nbgrader.config)
+        changed.merge(settings)
+        return NbGraderAPI(config=changed)
+
+    def _grade(self, student: str, assignment: str, nbgrader: NbGraderAPI, fault: str) -> Graded:
         with self.nbgrader.gradebook as gradebook:
             gradebook.update_or_create_student(student)  # so that the scores name a student whose work is unreadable
-        fault = self._missing(student, assignment) or _fault(self.nbgrader.autograde(assignment, student))
+        fault = fault or self._missing(student, assignment) or _fault(nbgrader.autograde(assignment, student))
         with self.nbgrader.gradebook as gradebook:
             out_of = gradebook.find_assignment(assignment).max_score
             score = 0.0 if fault else gradebook.find_submission(assignment, student).score
@@ -149,6 +204,8 @@ def _fault(result: dict[str, Any]) -> str:
     """Return what nbgrader says went wrong, in a line, or nothing."""
     if result["success"]:
         return ""
+    if result["error"].rstrip().endswith("KeyboardInterrupt"):  # nbgrader takes it for one more fault
+        raise KeyboardInterrupt
     log = result.get("log", "")
     raised = re.findall(r"^ *((?:\w+\.)*\w*(?:Error|Exception|Entry): .*)", log, re.MULTILINE)
     told = re.findall(r"^\[ERROR\] (.*)", log, re.MULTILINE)

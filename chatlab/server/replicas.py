@@ -4,7 +4,8 @@ In: a model, settings, a number. Out: `Replicas` that answer, each with a core a
 the requests, and puts a new replica in the place of one that dies. Knows nothing of what is answered.
 
 A request that waits for a replica goes to another one when that dies. One that it was working on is answered with a
-500, upon which OpenAI's client asks again by itself; a stream that had begun breaks off.
+500, upon which OpenAI's client asks again by itself. A stream that had begun is cut, without `[DONE]` and
+without HTTP's own end, so that no client takes it for complete: OpenAI's raises `APIConnectionError`.
 """
 
 from __future__ import annotations
