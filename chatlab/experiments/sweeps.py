@@ -176,7 +176,7 @@ class Sweep:
 
     def _cells(self) -> tuple[list[str], list[list[str]]]:
         shown = self.summary.head(SHOWN).dropna(axis="columns", how="all")
-        shows = [_label] * len(self.axes) + [_cell] * (len(shown.columns) - len(self.axes))
+        shows = [_label] * (len(self.axes) + 1) + [_cell] * (len(shown.columns) - len(self.axes) - 1)
         rows = [[show(value) for show, value in zip(shows, row, strict=True)] for row in shown.itertuples(index=False)]
         return list(shown.columns), rows
 

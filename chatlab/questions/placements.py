@@ -45,7 +45,7 @@ def placement_questions() -> list[tuple[Topic, Question]]:
     """Return the questions of the placement test, from easy to hard, each with its topic.
 
     >>> [topic.lesson for topic, _ in placement_questions()][:3]
-    ['01', '02', '05']
+    ['02', '05', '09']
     """
     return read_placement(course_folder("placement.yaml"))
 
