@@ -101,6 +101,10 @@ def test_all_by_keyboard(page, box):
     page.keyboard.press("Shift+Tab")
     page.keyboard.press("Enter")
     expect(facts(box)).to_contain_text("reply token 0")
+    press(row(box, "Prompt tokens").nth(1), "Space")
+    expect(facts(box)).to_contain_text("prompt token 1")
+    press(row(box, "Reply tokens").first, "Space")
+    expect(facts(box)).to_contain_text("reply token 0")
     other = row(box, "Another token").nth(1)
     chosen = other.inner_text().rsplit(None, 2)[0]
     press(other)
