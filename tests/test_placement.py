@@ -75,6 +75,9 @@ def test_the_first_answer_counts_and_there_are_no_hints():
     with pytest.raises(NotAnAnswer, match="first answer counts"):
         test.answer(question.key)
     assert not any(hint in test.hint() for hint in question.hints)
+    number = next(place for place, each in enumerate(test.questions, start=1) if each.kind == "number")
+    test.go(number)
+    assert test.answer(7).explanation == "That is not it."
     assert "first answer counts" in repr(test) and "first answer counts" in test.html()
 
 
