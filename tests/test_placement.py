@@ -75,6 +75,9 @@ def test_the_first_answer_counts_and_there_are_no_hints():
     with pytest.raises(NotAnAnswer, match="first answer counts"):
         test.answer(question.key)
     assert not any(hint in test.hint() for hint in question.hints)
+    number = next(place for place, each in enumerate(test.questions, start=1) if each.kind == "number")
+    test.go(number)
+    assert test.answer(7).explanation == "That is not it."
     assert "first answer counts" in repr(test) and "first answer counts" in test.html()
 
 
@@ -162,7 +165,7 @@ def test_the_panel_is_a_quizs_without_hints():
     assert not panel.check_button.disabled and "Question 2 of 10, 0 right" in panel.heading.value
     for _ in range(9):
         panel.next_button.click()
-    assert "start here: 0 of 10 right." in panel.heading.value and "in order, from 00" in panel.heading.value
+    assert "start here: 0 of 10 right" in panel.heading.value and "in order, from 00" in panel.text.value
     assert panel.check_button.disabled and panel.next_button.disabled and not panel.back_button.disabled
     assert Placements().latest().right == 0
 

@@ -36,6 +36,7 @@ class QuizPanel(Panel):
         self.quiz = quiz(topic) if isinstance(topic, str) else topic
         self._fields: dict[str, AnswerFields] = {}
         self._told: dict[str, str] = {}  # what was last said on each question, as HTML
+        self._to_focus: widgets.Button | None = None  # a button that is disabled loses the keyboard's place
         self.heading, self.text, self.feedback = widgets.HTML(), widgets.HTML(), widgets.HTML()
         self.answer_box = widgets.VBox()
         self.check_button = widgets.Button(description="Check", button_style="primary", tooltip="Check the answer")
@@ -85,6 +86,8 @@ class QuizPanel(Panel):
             except NotAnAnswer as error:
                 said = escape(str(error))
             self._say(question.id, said)
+            if question.kind != "function":  # which may take its time, with the learner elsewhere by then
+                self._to_focus = self.next_button if self.quiz.rule else self.check_button
 
         self.run(work)
 
@@ -96,6 +99,8 @@ class QuizPanel(Panel):
         """Go to the next question; after the last one, to the result."""
         self.quiz.next()
         self.refresh()
+        if self.quiz.done:
+            self.back_button.focus()
 
     def back(self) -> None:
         """Go to the question before; from the result, to the last one."""
@@ -124,13 +129,16 @@ class QuizPanel(Panel):
         self.on_running(self.running)
 
     def on_running(self, running: bool) -> None:
-        """Enable what can be used now."""
+        """Enable what can be used now, and give the keyboard its place again."""
         asked = self.quiz
         answered = bool(asked.rule) and asked.question.id in asked.verdicts
         self.check_button.disabled = running or asked.done or answered
         self.hint_button.disabled = asked.done
         self.back_button.disabled = running or (asked.place == 0 and not asked.done)
         self.next_button.disabled = running or asked.done
+        if self._to_focus is not None and not running:
+            self._to_focus.focus()
+            self._to_focus = None
 
     def static_html(self) -> str:
         """Return the question that is shown, or the result."""

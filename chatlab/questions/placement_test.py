@@ -7,6 +7,7 @@ as a quiz does. Knows nothing of how a panel looks.
 from __future__ import annotations
 
 import contextlib
+from dataclasses import replace
 from typing import ClassVar
 
 from filelock import Timeout
@@ -68,7 +69,7 @@ class PlacementTest(Quiz):
             raise NotAnAnswer("This test is over. chatlab.placement() begins another.")
         if question.id in self.verdicts:
             raise NotAnAnswer("The first answer counts here. Go on to the next question.")
-        verdict = mark(self.topics[question.id], question, given)
+        verdict = mark(self.topics[question.id], replace(question, hints=()), given)  # it offers no hint
         self.verdicts[question.id] = verdict
         return verdict
 
@@ -87,8 +88,15 @@ class PlacementTest(Quiz):
         super().next()
 
     def result(self) -> str:
-        """Return the level and the lessons to take, in words; before the end, what came of it so far."""
-        return super().result() if self.placed is None else f"{self.placed.score}. {self.placed.advice}"
+        """Return the level; before the end, what came of it so far."""
+        return super().result() if self.placed is None else self.placed.score
+
+    def result_html(self) -> str:
+        """Return the lessons to take, and a table of the questions."""
+        return (self.placed.advice_html() if self.placed else "") + super().result_html()
+
+    def __repr__(self) -> str:
+        return super().__repr__() + (f". {self.placed.advice}" if self.done and self.placed else "")
 
     def _is_right(self, name: str) -> bool:
         return name in self.verdicts and self.verdicts[name].correct

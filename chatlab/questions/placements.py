@@ -113,19 +113,34 @@ class Placed:
         return f"{self.level}: {self.right} of {len(self.answers)} right"
 
     @property
+    def lessons(self) -> list[str]:
+        """The lessons whose question was missed; none for one who is to start at the beginning."""
+        missed = sorted(f"{topic.lesson} · {topic.title}" for topic, right in self.answers if not right)
+        return [] if self.level == "start here" else missed
+
+    @property
     def advice(self) -> str:
         """Which lessons to take."""
-        missed = sorted(f"{topic.lesson} · {topic.title}" for topic, right in self.answers if not right)
+        return f"Lessons to take: {', '.join(self.lessons)}" if self.lessons else self._advice_without_lessons
+
+    @property
+    def _advice_without_lessons(self) -> str:
         if self.level == "start here":
             return "Take the lessons in order, from 00. Each is short."
-        return f"Lessons to take: {', '.join(missed)}" if missed else "You missed none. Go for the exercises."
+        return "You missed none. Go for the exercises."
 
     def __repr__(self) -> str:
         return f"{self.score}\n{self.advice}"
 
     def html(self) -> str:
         """Return the level and the advice as HTML; all text in it is escaped."""
-        return f"<div><strong>{escape(self.score)}</strong></div><div>{escape(self.advice)}</div>"
+        return f"<div><strong>{escape(self.score)}</strong></div>{self.advice_html()}"
+
+    def advice_html(self) -> str:
+        """Return the advice as HTML, a line for each lesson."""
+        if not self.lessons:
+            return f"<div>{escape(self._advice_without_lessons)}</div>"
+        return f"<div>Lessons to take:</div><ul>{''.join(f'<li>{escape(each)}</li>' for each in self.lessons)}</ul>"
 
     def _repr_html_(self) -> str:
         return view(self.html())
