@@ -20,6 +20,7 @@ from typing import Any
 from nbgrader.apps import NbGraderAPI
 from nbgrader.plugins import CsvExportPlugin
 from tqdm import tqdm
+from traitlets.config import Config
 from traitlets.config.loader import PyFileConfigLoader
 
 from chatlab.classroom.on_cluster import Submission, run_on
@@ -158,7 +159,7 @@ class Classroom:
     def _with(self, **settings: dict[str, Any]) -> NbGraderAPI:
         """Return nbgrader with some settings changed."""
         changed = deepcopy(self.nbgrader.config)
-        changed.merge(settings)
+        changed.merge(Config(settings))
         return NbGraderAPI(config=changed)
 
     def _grade(self, student: str, assignment: str, nbgrader: NbGraderAPI, fault: str) -> Graded:
