@@ -87,8 +87,9 @@ def _refusal(error: openai.APIStatusError, url: str, secret: str, parameters: Ma
     status, answer = error.status_code, error.response
     described: dict[str, Any] = {"param": error.param, "code": error.code, "type": error.type, "response": answer}
     if status in (400, 413, 422) and (error.code == "context_length_exceeded" or _TOO_LONG.search(said)):
+        mend = "" if "Shorten the messages" in said else " Shorten the messages, or ask for fewer tokens."
         return ContextLengthError(
-            f"{url}: {said} Shorten the messages, or ask for fewer tokens.",
+            f"{url}: {said}{mend}",
             **{**described, "code": "context_length_exceeded"},
         )
     if status in (400, 422):
@@ -146,8 +147,8 @@ def no_completion(url: str) -> ServerAnswerError:
 class ChunkTidier:
     """Makes chunks whole: what OpenAI's have always, servers leave out.
 
-    The id, name and time of the first chunk stand in where a later one has none, the role is added to the first chunk
-    of a choice, and `finish` gives the last chunk to choices that were never finished.
+    The id, name and time of the first chunk stand in where a later one has none, the first chunk of a choice gets a
+    role and an empty text, and `finish` gives the last chunk to choices that were never finished.
 
     >>> tidier = ChunkTidier("tiny")
     >>> chunk = tidier.tidy(ChatCompletionChunk.model_construct(choices=[{"delta": {"content": "Hi"}}]))
@@ -176,6 +177,8 @@ class ChunkTidier:
                 self.seen.add(index)
                 self.unfinished.add(index)
                 whole["delta"].setdefault("role", "assistant")
+                if whole["delta"].get("content") is None and not whole["delta"].get("tool_calls"):
+                    whole["delta"]["content"] = ""
             self._texts.setdefault(index, []).append(whole["delta"].get("content") or "")
             if whole["finish_reason"]:
                 self.unfinished.discard(index)

@@ -29,6 +29,9 @@ def error(status: int, message: str, *, code: str | None = None, param: str | No
 REFUSALS = {
     "long": lambda key: error(400, "Too many tokens.", code="context_length_exceeded", param="messages"),
     "llama-long": lambda key: error(400, "the request exceeds the available context size, try increasing it"),
+    "own-long": lambda key: error(
+        400, "Too many. Shorten the messages, drop the oldest.", code="context_length_exceeded"
+    ),
     "no-top-k": lambda key: error(400, "Unrecognized request argument: top_k", code="unknown_parameter"),
     "missing": lambda key: error(404, "The model `missing` does not exist", code="model_not_found"),
     "no-path": lambda key: PlainTextResponse("Not Found", 404),

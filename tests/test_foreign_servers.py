@@ -1,7 +1,7 @@
 """`chatlab.connect` against real servers of others, on the default model's own files: those that are installed here.
 
 `CHATLAB_FOREIGN_SERVERS=1` runs them. Without it, or without `pip install xllamacpp` (llama.cpp's server) or
-`pip install 'transformers[serving]'`, they are skipped.
+`pip install 'transformers[serving]' accelerate`, they are skipped.
 """
 
 from __future__ import annotations
@@ -34,12 +34,13 @@ QUESTION = [system("You are a helpful assistant."), user("What is the capital of
 LLAMA_CPP = """
 import sys, threading, xllamacpp
 params = xllamacpp.CommonParams()
-params.model.path, params.n_ctx, params.verbosity = sys.argv[1], 1024, -1
+params.model.path, params.verbosity = sys.argv[1], -1
+params.n_ctx, params.n_parallel = 2048, 2  # a slot of 1,024 tokens for each reply of n=2
 params.hostnames, params.port = ["127.0.0.1"], int(sys.argv[2])
 server = xllamacpp.Server(params)
 threading.Event().wait()
 """
-SERVING = ("fastapi", "uvicorn", "pydantic", "openai")
+SERVING = ("accelerate", "fastapi", "uvicorn", "pydantic", "openai")
 
 
 def llama_cpp(port):
@@ -63,7 +64,7 @@ SERVERS = [
     ),
     pytest.param(
         transformers_serve,
-        marks=pytest.mark.skipif(not HAS_SERVE, reason="not installed: pip install 'transformers[serving]'"),
+        marks=pytest.mark.skipif(not HAS_SERVE, reason="not installed: pip install 'transformers[serving]' accelerate"),
     ),
 ]
 

@@ -7,6 +7,7 @@ import openai
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from openai.types.chat import ChatCompletionChunk
 from servers import running_server
 from typer.testing import CliRunner
 
@@ -14,6 +15,7 @@ import chatlab
 from chatlab import Conversation, cli, connect, errors, user
 from chatlab.panels import ChatPanel
 from chatlab.remote import engine_of
+from chatlab.remote_answers import ChunkTidier
 from chatlab.requests import ChatOptions
 from chatlab.testing import ScriptedModel
 
@@ -389,6 +391,21 @@ def test_a_server_in_use_answers_whatever_names_no_model(server, remote, nothing
     assert isinstance(engine_of(None), chatlab.ChatModel) and len(server.bodies) == asked
 
 
+def test_a_lesson_that_looks_into_a_model_names_it(server, nothing_chosen, monkeypatch, model):
+    """The rule of lessons 07 and 08: with a server as the default, a reply of `model` is made and counted here."""
+    monkeypatch.setenv("CHATLAB_BASE_URL", server.base_url)
+    model.prefixes.clear()
+    story = [user("Tell me about the sea.")]
+    stream = chatlab.chat_completions(story, model, temperature=0, max_completion_tokens=3, stream=True)
+    assert next(each for each in stream if each.choices[0].delta.content) and stream.completion_tokens == 1
+    assert len(list(stream)) >= 2 and stream.completion_tokens == 3
+    usage = chatlab.chat_completions(story, model, max_completion_tokens=1).usage
+    assert usage.prompt_tokens_details.cached_tokens > 0
+    assert server.bodies == [], "the server was asked"
+    with pytest.raises(errors.LocalModelNeededError, match=r"model=chatlab\.load"):
+        chatlab.chat_completions(story, stream=True).completion_tokens  # noqa: B018
+
+
 def test_a_local_model_in_use_is_looked_into_as_well(nothing_chosen):
     chatlab.use(ScriptedModel("Hello!"))
     assert chatlab.chat_completions(HI).model == "scripted"
@@ -418,6 +435,21 @@ def test_chat_on_the_command_line(server):
     assert "Hello!" in result.stdout and KEY not in result.output
     result = run(cli.app, ["chat", "Hi", "--api-key", KEY])
     assert result.exit_code == 2 and "--base-url" in result.output
+
+
+def test_a_first_chunk_has_a_text_even_where_the_server_says_null():
+    """As llama.cpp's server does."""
+    chunk = ChatCompletionChunk.model_construct(choices=[{"delta": {"role": "assistant", "content": None}}])
+    assert ChunkTidier("any").tidy(chunk).choices[0].delta.content == ""
+    call = {"role": "assistant", "content": None, "tool_calls": [{"index": 0}]}
+    chunk = ChatCompletionChunk.model_construct(choices=[{"delta": call}])
+    assert ChunkTidier("any").tidy(chunk).choices[0].delta.content is None
+
+
+def test_what_to_do_is_said_once(server, remote):
+    with pytest.raises(errors.ContextLengthError) as caught:
+        remote("own-long").stream(HI, {}).whole()
+    assert str(caught.value).count("Shorten the messages") == 1
 
 
 def test_close_before_the_start_and_after_the_end_does_nothing(server, remote):

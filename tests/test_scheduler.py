@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
+from collections import Counter
 
 import pytest
 
 from chatlab import chat_completions, user
 from chatlab.errors import RateLimitError, ServerStoppingError
 from chatlab.reading import PREFILL_CHUNK
-from chatlab.server.scheduler import Progress, Scheduler
+from chatlab.server.scheduler import MOST_WORK, Progress, Scheduler
 from chatlab.testing import ScriptedModel
 
 
@@ -114,28 +115,106 @@ def test_clients_are_let_in_in_turns_however_much_one_asks(scheduler):
     assert sorted(log[:2]) == ["greedy 1", "modest 1"], "the client with one request had to wait for both of the other"
 
 
-def test_whose_last_turn_was_longest_ago_is_let_in_first():
-    """Else a client whose next request waits already while its last is made would be let in more often than others."""
-    scheduler = Scheduler(side_by_side=1, queue_length=5)
-    log: list[str] = []
+class Noting(ScriptedModel):
+    """Notes in a common list whose prompt it begins to read."""
 
-    def submit(name):
-        reply = chat_completions([user("Hi")], Logits(log, name, ""), stream=True)
-        return scheduler.submit(reply, client=name)
+    def __init__(self, log, client, reply):
+        super().__init__(reply)
+        self.log, self.client = log, client
 
-    async def main():
-        await text_of(submit("early"))
-        await text_of(submit("late"))
-        blocker = Waiting()
-        blocked = scheduler.submit(chat_completions([user("Hi")], blocker, stream=True), client="z")
-        log.clear()
-        jobs = [submit("late"), submit("early"), submit("new")]
-        blocker.allowed.set()
-        await asyncio.gather(*map(text_of, [blocked, *jobs]))
+    def next_token_logits(self, input_ids, past_key_values=None):
+        if past_key_values is None:
+            self.log.append(self.client)
+        return super().next_token_logits(input_ids, past_key_values)
 
-    asyncio.run(main())
-    scheduler.stop(0)
-    assert log == ["new", "early", "late"]
+
+class Crowd:
+    """Clients who ask one scheduler; `begun` lists for whom replies were begun, in turn."""
+
+    def __init__(self, *, places=1):
+        self.begun: list[str] = []
+        self.scheduler = Scheduler(side_by_side=places, queue_length=200)
+
+    def run(self, story):
+        try:
+            asyncio.run(asyncio.wait_for(story(), 60))
+        finally:
+            self.scheduler.stop(0)
+        return self.begun
+
+    async def ask(self, client, reply, *, hands=1, times=1, text="Hi"):
+        """Ask by each hand so often, again as soon as the reply is there."""
+
+        model = Noting(self.begun, client, reply)
+
+        async def hand():
+            for _ in range(times):
+                await text_of(self.scheduler.submit(chat_completions([user(text)], model, stream=True), client=client))
+
+        await asyncio.gather(*(hand() for _ in range(hands)))
+
+
+PROMPT = stream().prompt_tokens
+
+
+def test_long_replies_get_a_client_no_more_work_than_short_ones():
+    crowd, replies = Crowd(), {"long": "x" * 40, "middle": "x" * 12, "short": "x"}
+
+    async def story():
+        await asyncio.gather(*(crowd.ask(client, reply, hands=16) for client, reply in replies.items()))
+
+    had = dict.fromkeys(replies, 0)
+    for client in crowd.run(story)[:30]:
+        had[client] += PROMPT + len(replies[client]) + 1  # with the token that ends it
+        assert max(had.values()) - min(had.values()) <= PROMPT + 41, f"more than one reply apart: {crowd.begun}"
+
+
+def test_four_hands_get_a_client_no_more_than_one():
+    crowd = Crowd()
+
+    async def story():
+        await asyncio.gather(crowd.ask("greedy", "xx", hands=4, times=5), *(crowd.ask(n, "xx", times=5) for n in "ab"))
+
+    assert max(Counter(crowd.run(story)[:12]).values()) <= 5, crowd.begun
+
+
+def test_who_comes_anew_is_not_made_up_for_the_time_before():
+    crowd = Crowd()
+
+    async def story():
+        early = asyncio.gather(*(crowd.ask(client, "xxxx", hands=12) for client in "ab"))
+        await until(lambda: len(crowd.begun) >= 8)
+        await asyncio.gather(early, crowd.ask("new", "xxxx", hands=12))
+
+    begun = crowd.run(story)
+    first = begun.index("new")
+    assert begun[first : first + 6].count("new") <= 3, begun
+
+
+def test_work_that_kept_nobody_waiting_is_held_against_nobody():
+    crowd = Crowd(places=2)
+
+    async def story():
+        holder = crowd.scheduler.submit(stream("x" * 1000), client="holder")  # has the other place, and done little
+        await until(lambda: holder.begun)
+        await crowd.ask("alone", "xxxx", times=4)
+        await asyncio.gather(*(crowd.ask(client, "xxxx", hands=4) for client in ("alone", "late")))
+        assert holder.stream.completion_tokens < 1000
+        holder.cancel()
+
+    assert Counter(crowd.run(story)[4:8]) == {"alone": 2, "late": 2}
+
+
+def test_a_long_text_shuts_nobody_out_for_long():
+    crowd = Crowd()
+
+    async def story():
+        reader = crowd.ask("reader", "x", times=2, text="x" * 4000)
+        await asyncio.gather(reader, crowd.ask("other", "x", hands=9, text="x" * 400))
+
+    begun = crowd.run(story)
+    assert begun[0] == "reader"
+    assert begun.index("reader", 1) <= 2 + MOST_WORK / 400, begun
 
 
 def test_everyone_has_a_place_where_that_is_asked_for():

@@ -2,7 +2,8 @@
 
 In: streams of chunks, and for whom each is. Out: jobs, which hand on the chunks as they come. A few streams are worked
 on side by side, a token or a piece of a prompt at a time, and the model reads for all of them in one pass; the others
-wait, and whoever waits takes turns in being let in. Knows nothing of HTTP, nor of what a chunk says.
+wait, and of those the client is let in for whom the least has been done. Knows nothing of HTTP, nor of what a chunk
+says.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import count, islice
+from itertools import islice
 
 from openai.types.chat import ChatCompletionChunk
 
@@ -28,6 +29,7 @@ __all__ = ["Job", "Progress", "Scheduler"]
 logger = logging.getLogger("chatlab.server")
 
 TYPICAL_SECONDS = 5.0  # what a reply is taken to need before the first one has been made
+MOST_WORK = 1000  # tokens that one reply counts for: whoever had a long text read is not shut out for an hour
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,11 @@ class Job:
     def seconds(self) -> float:
         """How long ago the job was made."""
         return time.monotonic() - self._began
+
+    @property
+    def work(self) -> int:
+        """How many tokens the model has had to read and to make for it; what it had read before is not read again."""
+        return self.stream.prompt_tokens - self.stream.cached_tokens + self.stream.completion_tokens
 
     def __aiter__(self) -> Job:
         return self
@@ -126,10 +133,14 @@ class Scheduler:
     """Makes at most `side_by_side` replies at a time; at most `queue_length` more may wait.
 
     Of those who wait, the client with the fewest replies in the making is let in first, and of several such the one
-    whose last turn was longest ago, so that one who asks for much does not hold up the others. With `place_for_each`
-    a client who has nothing under way may wait even when the queue is full, so that nobody is sent away for what
-    others ask; the number of clients must then be limited. `running` and `waiting` count the replies; `on_end` is
-    called with each job that was begun and has ended.
+    for whom the least work has been done, in tokens: neither many requests nor long ones get a client more than the
+    others. Only work that kept others waiting counts, and who comes anew begins beside the least served: a quiet hour
+    is neither held against a client nor saved up. (Counters of tokens, lifted on arrival, as in "Fairness in Serving
+    Large Language Models", Sheng et al. 2024.)
+
+    With `place_for_each` a client who has nothing under way may wait even when the queue is full, so that nobody is
+    sent away for what others ask; the number of clients must then be limited. `running` and `waiting` count the
+    replies; `on_end` is called with each job that was begun and has ended.
     """
 
     def __init__(
@@ -147,8 +158,7 @@ class Scheduler:
         self._changed = threading.Condition()
         self._running: list[Job] = []
         self._waiting: dict[str, deque[Job]] = {}
-        self._turns = count(1)
-        self._last_turn: dict[str, int] = {}  # client -> when one of its replies was begun last
+        self._served: Counter[str] = Counter()  # client -> tokens of work
         self._stopping = False
         self._seconds = TYPICAL_SECONDS
         self._thread = threading.Thread(target=self._work, name="chatlab-scheduler", daemon=True)
@@ -181,14 +191,17 @@ class Scheduler:
                 raise ServerStoppingError("The server is stopping and takes no more requests.")
             waiting = len(self._still_waiting())
             full = waiting >= self._queue_length and len(self._running) >= self._side_by_side
-            has_a_place = client in self._waiting or any(job.client == client for job in self._running)
-            if full and (has_a_place or not self._place_for_each):
+            others = {*self._waiting, *(job.client for job in self._running)}
+            if full and (client in others or not self._place_for_each):
                 seconds = max(1, round(self._seconds * (waiting + 1) / self._side_by_side))
                 raise RateLimitError(
                     f"The server is busy: {len(self._running)} replies are being made and {waiting} requests wait, "
                     f"which is the most it takes. Try again in {seconds} seconds.",
                     headers={"Retry-After": str(seconds)},
                 )
+            if client not in others:
+                least = min((self._served[other] for other in others), default=0)
+                self._served[client] = max(self._served[client], least)
             job = Job(stream, client)
             self._waiting.setdefault(client, deque()).append(job)
             self._admit()
@@ -224,7 +237,11 @@ class Scheduler:
                 with self._changed:
                     for job in ended:
                         self._running.remove(job)
+                        if self._waiting.keys() - {job.client}:
+                            self._served[job.client] += min(job.work, MOST_WORK)
                     self._admit()
+                    if not self._running:
+                        self._served.clear()  # nobody waits either: all begin anew
             for job in ended:
                 if not job.cancelled:
                     self._seconds += (job.seconds - self._seconds) / 4  # a moving average
@@ -235,14 +252,13 @@ class Scheduler:
         """Let those who wait in while there is room, each in turn."""
         while self._waiting and len(self._running) < self._side_by_side:
             running = Counter(job.client for job in self._running)
-            client = min(self._waiting, key=lambda each: (running[each], self._last_turn.get(each, 0)))
+            client = min(self._waiting, key=lambda each: (running[each], self._served[each]))
             jobs = self._waiting.pop(client)
             job = jobs.popleft()
             if jobs:
                 self._waiting[client] = jobs  # behind the other clients
             if not job.cancelled:
                 job.begun = True
-                self._last_turn[client] = next(self._turns)
                 self._running.append(job)
 
     def _still_waiting(self) -> list[Job]:
