@@ -10,13 +10,7 @@ def test_jains_index():
     assert room.jain([5, 5, 5]) == 1 and room.jain([9, 0, 0]) == pytest.approx(1 / 3)
 
 
-def test_a_room_is_fair_and_keeps_replies_apart(model):
-    outcome = room.run_room(model, learners=8, seconds=5)
+def test_nobody_is_starved_no_reply_mixed_up_and_a_budget_holds(model):
+    outcome = room.run_room(model, learners=9, seconds=5)
     print(outcome)
-    assert not any(learner.mixed_up or learner.errors for learner in outcome.learners)
-    assert all(learner.replies for learner in outcome.learners), "somebody was starved"
-    assert outcome.fairness > 0.85
-    thrifty = outcome.kind("thrifty")[0]
-    assert thrifty.replies <= room.SMALL_BUDGET
-    for learner in outcome.learners:
-        assert int(outcome.table[learner.name]["requests"]) == learner.replies
+    outcome.check()  # how fair it is in tokens, the scheduler's own tests say without a clock
