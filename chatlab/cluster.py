@@ -16,7 +16,7 @@ def connect_ray(cluster: str | bool) -> Any:
     """Return Ray, connected: "local" starts a cluster of all cores here, an address is one that runs.
 
     True is the one that this process is connected to or that runs on this machine. Once connected, Ray stays so until
-    the process ends. Raises `ClusterError` where Ray is not installed or no cluster is found.
+    the process ends. Raises `ClusterError` where Ray is not installed, does not start, or no cluster is found.
     """
     try:
         import ray
@@ -34,4 +34,6 @@ def connect_ray(cluster: str | bool) -> Any:
             f"There is no Ray cluster at {cluster!r}: {error} Start one with `ray start --head`, or take "
             "cluster='local'."
         ) from error
+    except Exception as error:  # Ray has no name for a node that is too slow to start
+        raise ClusterError(f"Ray did not start: {error} Try again when the machine is less busy.") from error
     return ray

@@ -15,9 +15,11 @@ import openai
 import pandas as pd
 import psutil
 import pytest
+import ray
 from ray_cluster import two_nodes, when, working
 
 import chatlab
+from chatlab.cluster import connect_ray
 from chatlab.errors import ClusterError
 from chatlab.experiments.rows import RowsFile
 from chatlab.server import ServerSettings
@@ -133,8 +135,6 @@ def test_what_a_cluster_cannot_do_is_told(cluster):
 
 
 def test_a_node_that_goes_loses_no_row(cluster, tmp_path):
-    import ray
-
     node, store = next(iter(cluster.worker_nodes)), tmp_path / "rows.jsonl"
     there = []
 
@@ -157,6 +157,23 @@ def test_replicas_refuse_a_key_file_since_its_budgets_are_counted_in_one_process
     settings = ServerSettings(port=1, key_file=tmp_path / "api-keys.yaml")
     with pytest.raises(ClusterError, match="leave --replicas out"):
         serve_replicas(ScriptedModel("Hi"), settings, replicas=2)
+
+
+@pytest.mark.parametrize(
+    ("raised", "said"),
+    [
+        (Exception("The node timed out during startup."), "Ray did not start: The node timed out.* less busy"),
+        (ConnectionError("No head."), "no Ray cluster at 'here:1': No head. Start one with `ray start --head`"),
+    ],
+)
+def test_a_cluster_that_is_not_there_is_told_plainly(monkeypatch, raised, said):
+    def init(**options):
+        raise raised
+
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(ray, "init", init)
+    with pytest.raises(ClusterError, match=said):
+        connect_ray("here:1")
 
 
 def test_without_ray_the_error_says_how_to_get_it():
