@@ -109,7 +109,8 @@ def use_both_ways(control):
         control.page.keyboard.press("Escape")
         choose(control, control.locator("option:not(:checked)").first.text_content())
     elif kind == "number":
-        step(control, "ArrowUp")
+        at_most = control.evaluate("field => field.max !== '' && Number(field.value) >= Number(field.max)")
+        step(control, "ArrowDown" if at_most else "ArrowUp")
     elif kind in ("text", "textarea"):
         type_into(control, "7")
     else:

@@ -285,7 +285,8 @@ def test_markup_and_scripts_execute_nothing(page, lab):
     assert page.console_errors == []
 
 
-INSIDE = "([inner, outer]) => inner.getBoundingClientRect().right <= outer.getBoundingClientRect().right + 1"
+INSIDE = """([inner, outer]) => inner.scrollWidth <= inner.clientWidth + 1 &&
+  inner.getBoundingClientRect().right <= outer.getBoundingClientRect().right + 1"""
 
 
 def test_accessible_in_both_themes_and_readable_at_twice_the_size(page, lab):
@@ -302,7 +303,7 @@ def test_accessible_in_both_themes_and_readable_at_twice_the_size(page, lab):
     page.set_viewport_size({"width": 640, "height": 800})  # at 200 % a page of 1,280 pixels has room for 640
     try:
         screenshot(panel, "panel-chat-zoom")
-        for name in ("Send", "Stop", "Clear", "Edit", "Reset settings"):
+        for name in ("Send", "Stop", "Clear", "Edit", "Reset settings", "Save as a file"):
             controls = [control.element_handle() for control in (button(panel, name), panel)]
             page.wait_for_function(INSIDE, arg=controls)  # JupyterLab takes its time to lay out the page anew
     finally:
@@ -313,7 +314,7 @@ COMPARE = """
 from chatlab import Conversation
 from chatlab.panels import ComparePanel
 systems = ["You are a helpful assistant.", "You are Captain Byte, a friendly robot."]
-chats = [Conversation(system=system, temperature=0, max_completion_tokens=80) for system in systems]
+chats = [Conversation(system=system, temperature=0, max_completion_tokens=600) for system in systems]
 ComparePanel(*chats, names=("assistant", "robot"))
 """
 
@@ -343,10 +344,12 @@ def test_two_chats_side_by_side(page, lab):
     for chat in panel.locator(".chatlab-panel").all():
         use_both_ways(chat.get_by_label("System", exact=True))
         use_both_ways(button(chat, "Undo"))
-        for name in ("settings", "export", "system message"):
-            toggle = chat.get_by_role("button", name=name)
-            use_both_ways(toggle)
-            toggle.click() if toggle.inner_text().startswith("Show") else None
+        button(chat, "Hide system message").click()
+        press(button(chat, "Show system message"), "Space")
+        for name in ("settings", "export"):
+            button(chat, f"Show {name}").click()
+            press(button(chat, f"Hide {name}"), "Space")
+            button(chat, f"Show {name}").click()
         for label in ("Temperature", "Top p", "Seed", "Max tokens", "Format"):
             use_both_ways(chat.get_by_label(label))
         for name in ("Reset settings", "Save as a file"):

@@ -275,7 +275,7 @@ class ChatPanel(Panel):
 
 def _toggle(name: str, part: widgets.Widget, *, shown: bool) -> widgets.ToggleButton:
     """Return a button that shows and hides a part of the panel, and says which of the two."""
-    button = widgets.ToggleButton(value=shown)
+    button = widgets.ToggleButton(value=shown, tooltip="Show or hide it")
 
     def show(_: Any = None) -> None:
         part.layout.display = None if button.value else "none"

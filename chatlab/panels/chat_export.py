@@ -49,8 +49,9 @@ class ChatExport(widgets.VBox):  # type: ignore[misc]
         self.shown, self.told = widgets.HTML(), widgets.HTML()
         self.format_field.observe(lambda _: self.refresh(), "value")
         self.save_button.on_click(lambda _: self.save())
+        row = widgets.HBox([self.format_field, self.save_button], layout={"flex_flow": "row wrap"})
         super().__init__(
-            children=[widgets.HBox([self.format_field, self.save_button]), self.shown, self.told],
+            children=[row, self.shown, self.told],
             layout={"width": "auto"},
         )
 

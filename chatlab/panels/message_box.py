@@ -50,7 +50,10 @@ class MessageBox(widgets.HBox):  # type: ignore[misc]
         self.send_button.add_class("chatlab-send")
         self.send_button.on_click(send)
         self.stop_button.on_click(stop)
-        super().__init__(children=[self.field, self.send_button, self.stop_button, widgets.HTML(_ENTER_SENDS)])
+        super().__init__(
+            children=[self.field, self.send_button, self.stop_button, widgets.HTML(_ENTER_SENDS)],
+            layout={"flex_flow": "row wrap"},
+        )
         self.add_class("chatlab-message-box")
 
     @property
