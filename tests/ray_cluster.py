@@ -13,6 +13,7 @@ import psutil
 import pytest
 
 PORTS = ("metrics_agent_port", "metrics_export_port", "dashboard_agent_listen_port", "runtime_env_agent_port")
+STARTS = 3
 
 
 def _node() -> dict[str, Any]:
@@ -24,17 +25,32 @@ def _node() -> dict[str, Any]:
     return {"num_cpus": 1, "object_store_memory": 80 * 2**20, "include_dashboard": False, **ports}
 
 
+def _started() -> Any:
+    """Return a cluster of two nodes. Ray gives a node half a minute to start, which a busy machine may need twice."""
+    from ray.cluster_utils import Cluster
+
+    for tries_left in reversed(range(STARTS)):
+        cluster = Cluster()
+        try:
+            cluster.add_node(**_node())
+            cluster.add_node(**_node())
+        except Exception:
+            cluster.shutdown()
+            if not tries_left:
+                raise
+        else:
+            break
+    return cluster
+
+
 @contextmanager
 def two_nodes() -> Iterator[Any]:
     """Start a cluster of two nodes, connect to it, and end it."""
     import ray
-    from ray.cluster_utils import Cluster
 
     patch = pytest.MonkeyPatch()
-    patch.setenv("RAY_raylet_start_wait_time_s", "120")  # both for a busy machine
-    patch.setenv("RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S", "60")
-    cluster = Cluster(initialize_head=True, head_node_args=_node())
-    cluster.add_node(**_node())
+    patch.setenv("RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S", "60")  # for a busy machine
+    cluster = _started()
     try:
         yield cluster
     finally:

@@ -75,7 +75,7 @@ def replica_processes():
     return [each for each in psutil.process_iter(["cmdline"]) if "ServeReplica" in "".join(each.info["cmdline"] or [])]
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="class")  # while they are there, no core is free for anything else
 def replicas(cluster):
     """Two replicas of a model whose reply takes a minute, unless one asks for less."""
     with socket.create_server(("127.0.0.1", 0)) as free:
@@ -86,47 +86,47 @@ def replicas(cluster):
         yield server
 
 
-def test_replicas_answer_as_one_server_and_a_killed_one_loses_no_request(replicas):
-    """The one that is killed is in the middle of replies; the official client asks again by itself."""
-    client = replicas.client().with_options(max_retries=5)
-    assert client.models.list().data[0].id == "scripted"
-    with pytest.raises(openai.AuthenticationError):
-        client.with_options(api_key="wrong").models.list()
-    processes = replica_processes()
-    assert len(processes) == 2
-    with ThreadPoolExecutor(4) as pool:
-        asked = [pool.submit(ask, client, number) for number in range(12)]
-        time.sleep(1)
-        processes[0].kill()
-        assert [each.result(120) for each in asked] == ["Hello, world!"] * 12
-    assert any(not each.is_running() for each in processes)
+class TestReplicas:
+    def test_they_answer_as_one_server_and_a_killed_one_loses_no_request(self, replicas):
+        """The one that is killed is in the middle of replies; the official client asks again by itself."""
+        client = replicas.client().with_options(max_retries=5)
+        assert client.models.list().data[0].id == "scripted"
+        with pytest.raises(openai.AuthenticationError):
+            client.with_options(api_key="wrong").models.list()
+        processes = replica_processes()
+        assert len(processes) == 2
+        with ThreadPoolExecutor(4) as pool:
+            asked = [pool.submit(ask, client, number) for number in range(12)]
+            time.sleep(1)
+            processes[0].kill()
+            assert [each.result(120) for each in asked] == ["Hello, world!"] * 12
+        assert any(not each.is_running() for each in processes)
 
+    def test_a_stream_of_a_killed_one_ends_in_an_error_and_never_as_if_it_were_complete(self, replicas):
+        """For the official client, for chatlab's own, and in the bytes; what is asked next is answered."""
+        client, asked = replicas.client(), {"model": "scripted", "messages": [chatlab.user("Hi")], "stream": True}
+        whole = client.chat.completions.create(**asked, max_completion_tokens=13)
+        assert "".join(chunk.choices[0].delta.content or "" for chunk in whole) == "Hello, world!"
 
-def test_a_stream_of_a_killed_replica_ends_in_an_error_and_never_as_if_it_were_complete(replicas):
-    """For the official client, for chatlab's own, and in the bytes; what is asked next is answered."""
-    client, asked = replicas.client(), {"model": "scripted", "messages": [chatlab.user("Hi")], "stream": True}
-    whole = client.chat.completions.create(**asked, max_completion_tokens=13)
-    assert "".join(chunk.choices[0].delta.content or "" for chunk in whole) == "Hello, world!"
-
-    address = f"{replicas.base_url}/chat/completions"
-    headers = {"Authorization": f"Bearer {client.api_key}"}
-    connected = chatlab.connect(replicas.base_url, model="scripted", api_key=client.api_key)
-    with httpx2.stream("POST", address, json=asked, headers=headers, trust_env=False, timeout=60) as response:
-        streams = [
-            (client.chat.completions.create(**asked), openai.APIConnectionError),
-            (chatlab.chat_completions(asked["messages"], connected, stream=True), chatlab.APIConnectionError),
-            (response.iter_lines(), httpx2.RemoteProtocolError),
-        ]
-        begun = [[next(stream)] for stream, _ in streams]
-        for each in replica_processes():
-            each.kill()
-        for (stream, error), seen in zip(streams, begun, strict=True):
-            with pytest.raises(error):
-                seen.extend(stream)
-    *chunks, lines = begun
-    assert all(chunk.choices[0].finish_reason is None for seen in chunks for chunk in seen)
-    assert not any("[DONE]" in line or '"finish_reason":"' in line for line in lines)
-    assert ask(client, 0) == "Hello, world!"
+        address = f"{replicas.base_url}/chat/completions"
+        headers = {"Authorization": f"Bearer {client.api_key}"}
+        connected = chatlab.connect(replicas.base_url, model="scripted", api_key=client.api_key)
+        with httpx2.stream("POST", address, json=asked, headers=headers, trust_env=False, timeout=60) as response:
+            streams = [
+                (client.chat.completions.create(**asked), openai.APIConnectionError),
+                (chatlab.chat_completions(asked["messages"], connected, stream=True), chatlab.APIConnectionError),
+                (response.iter_lines(), httpx2.RemoteProtocolError),
+            ]
+            begun = [[next(stream)] for stream, _ in streams]
+            for each in replica_processes():
+                each.kill()
+            for (stream, error), seen in zip(streams, begun, strict=True):
+                with pytest.raises(error):
+                    seen.extend(stream)
+        *chunks, lines = begun
+        assert all(chunk.choices[0].finish_reason is None for seen in chunks for chunk in seen)
+        assert not any("[DONE]" in line or '"finish_reason":"' in line for line in lines)
+        assert ask(client, 0) == "Hello, world!"
 
 
 def test_what_a_cluster_cannot_do_is_told(cluster):
