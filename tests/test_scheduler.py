@@ -12,7 +12,7 @@ import pytest
 from chatlab import chat_completions, user
 from chatlab.errors import RateLimitError, ServerStoppingError
 from chatlab.reading import PREFILL_CHUNK
-from chatlab.server.scheduler import MOST_WORK, Progress, Scheduler
+from chatlab.server.scheduler import Progress, Scheduler
 from chatlab.testing import ScriptedModel
 
 
@@ -214,7 +214,7 @@ def test_a_long_text_shuts_nobody_out_for_long():
 
     begun = crowd.run(story)
     assert begun[0] == "reader"
-    assert begun.index("reader", 1) <= 2 + MOST_WORK / 400, begun
+    assert begun.index("reader", 1) < 7, "its 4,000 tokens would be those of ten others"
 
 
 def test_everyone_has_a_place_where_that_is_asked_for():
