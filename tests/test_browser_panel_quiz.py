@@ -39,7 +39,8 @@ def answer_by_keyboard(panel, question):
     if question.kind == "single":
         choose(panel.get_by_role("radio").nth(question.letters.index(question.key)))
     elif question.kind == "multiple":
-        for letter, box in zip(question.letters, panel.get_by_role("checkbox").all(), strict=True):
+        for number, letter in enumerate(question.letters):  # each may be drawn a moment after the one before
+            box = panel.get_by_role("checkbox").nth(number)
             press(box, "Space")
             if letter not in question.key:
                 press(box, "Space")
