@@ -44,6 +44,17 @@ def done(panel):
     panel.locator("[role=status]:has-text('tokens a second')").wait_for()
 
 
+def stop_and_undo(panel):
+    """Have a second reply made, stop it, and take its turn back."""
+    field(panel).fill(STORY)
+    button(panel, "Send").click()
+    turns(panel).nth(1).wait_for()
+    button(panel, "Stop").click()
+    panel.locator("text=/stopped after \\d+ piece/").wait_for()
+    button(panel, "Undo").click()
+    panel.locator(f".chatlab-message.user:has-text('{STORY}')").wait_for(state="detached")
+
+
 def test_every_control_by_mouse_and_by_keyboard(page, lab):
     panel = show_panel(page, lab, "controls", PANEL)
     by_mouse(page, lab, panel)
@@ -90,13 +101,7 @@ def by_mouse(page, lab, panel):
     for name in ("export", "settings", "system message"):
         button(panel, f"Hide {name}").click()
     panel.get_by_label("System", exact=True).wait_for(state="hidden")
-    field(panel).fill(STORY)
-    button(panel, "Send").click()
-    turns(panel).nth(1).wait_for()
-    button(panel, "Stop").click()
-    panel.locator("text=/stopped after \\d+ piece/").wait_for()
-    button(panel, "Undo").click()
-    panel.locator(f".chatlab-message.user:has-text('{STORY}')").wait_for(state="detached")
+    stop_and_undo(panel)
     button(panel, "Clear").click()
     panel.locator("text=Say hello.").wait_for()
 
@@ -385,13 +390,7 @@ def test_in_other_apps_too(page, tmp_path, model, app):
         page.keyboard.press("Enter")
         done(panel)
         assert "Paris" in turns(panel).inner_text()
-        field(panel).fill(STORY)
-        button(panel, "Send").click()
-        turns(panel).nth(1).wait_for()
-        button(panel, "Stop").click()
-        panel.locator("text=/stopped after \\d+ piece/").wait_for()
-        button(panel, "Undo").click()
-        panel.locator(f".chatlab-message.user:has-text('{STORY}')").wait_for(state="detached")
+        stop_and_undo(panel)
         check_accessible(page)
         screenshot(panel, f"panel-chat-{app}")
         # Voila asks a server elsewhere for its own parts, which a machine without a network does not reach.
