@@ -12,10 +12,11 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-__all__ = ["GROUP", "DenseLinear", "Int4Linear", "Int8Linear", "Linear", "RefinedLinear"]
+__all__ = ["GROUP", "MANY", "DenseLinear", "Int4Linear", "Int8Linear", "Linear", "RefinedLinear"]
 
 ALIGNMENT = 16  # bytes
 TINY = 1e-30  # a row of zeros would have no scale to divide by
+MANY = 96  # vectors for which unpacking the weights first is faster than doing so while multiplying
 LARGEST = 64  # how many products of a vector are computed again by finer weights
 GROUP = 32  # how many neighbouring weights of a row share a scale, in GGUF's 4-bit blocks as in PyTorch's kernel
 
@@ -66,10 +67,11 @@ class Int4Linear(Linear):
 
     `nibbles` are the whole numbers 0–15, two to a byte (the lower half first), [outputs, inputs / 2] uint8. `scales`
     hold scale and zero, [inputs / 32, outputs, 2] bfloat16. PyTorch's kernel for CPUs unpacks them while it multiplies,
-    in bfloat16 because it is fast in nothing else.
+    in bfloat16 because it is fast in nothing else. For many vectors, as a prompt has, they are unpacked once for all.
     """
 
     def __init__(self, nibbles: Tensor, scales: Tensor, bias: Tensor | None = None) -> None:
+        self.nibbles = nibbles
         whole = torch.stack([nibbles & 15, nibbles >> 4], dim=-1).flatten(1)  # [outputs, inputs]
         self.packed = torch._convert_weight_to_int4pack_for_cpu(whole.int(), 1)
         self.scales = scales.contiguous()
@@ -78,11 +80,25 @@ class Int4Linear(Linear):
 
     def multiply(self, vectors: Tensor) -> Tensor:
         """Return the products [n, outputs] of vectors [n, inputs]."""
-        return torch._weight_int4pack_mm_for_cpu(vectors.bfloat16(), self.packed, GROUP, self.scales).float()
+        vectors = vectors.bfloat16()
+        if len(vectors) < MANY:
+            return torch._weight_int4pack_mm_for_cpu(vectors, self.packed, GROUP, self.scales).float()
+        # Rounded as the kernel does, so that the company a vector is in changes next to nothing.
+        halves = vectors.float().view(len(vectors), -1, 2).transpose(1, 2).flatten(1)  # as `unpacked` has its columns
+        return torch.nn.functional.linear(halves, self.unpacked()).bfloat16().float()
+
+    def unpacked(self) -> Tensor:
+        """Return the weights [outputs, inputs] float32: the columns of even number, then those of odd number."""
+        scale, zero = self.scales.float().permute(2, 1, 0)[..., None]  # [outputs, groups, 1]
+        bytes_ = self.nibbles.view(self.outputs, -1, GROUP // 2)
+        weights = torch.empty(self.outputs, 2, *bytes_.shape[1:])
+        torch.mul(bytes_ & 15, scale, out=weights[:, 0])
+        torch.mul(bytes_ >> 4, scale, out=weights[:, 1])
+        return weights.add_((zero - 8 * scale)[:, None]).flatten(1)
 
     def rows(self, numbers: Sequence[int]) -> Tensor:
-        """Return the rows of these numbers, [n, inputs] float32: the products of all of the identity's vectors."""
-        return self.multiply(torch.eye(len(self.scales) * GROUP))[:, torch.tensor(numbers)].T
+        """Return the rows of these numbers, [n, inputs] float32."""
+        return self.unpacked()[torch.tensor(numbers)].view(len(numbers), 2, -1).transpose(1, 2).flatten(1)
 
 
 class Int8Linear(Linear):

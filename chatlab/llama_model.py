@@ -20,6 +20,7 @@ from transformers import PreTrainedTokenizerFast
 
 from chatlab.chat_model import ChatModel
 from chatlab.files import fingerprint
+from chatlab.interruption import interrupted
 from chatlab.llama import KVCache, Llama
 from chatlab.prefixes import PrefixCache
 from chatlab.threads import Threads
@@ -81,14 +82,14 @@ class LlamaModel(ChatModel):
         """Read more tokens and return the logits after each one: float32 [len(input_ids), vocab_size], on the CPU."""
         cache = self.llama.new_cache() if past_key_values is None else past_key_values
         with self.threads.reading(len(input_ids)):
-            return self.llama.logits(self.llama.read([(input_ids, cache)])), cache
+            return self.llama.logits(self.llama.read([(input_ids, cache)], interrupted=interrupted)), cache
 
     def next_logits_of_many(self, texts: Sequence[tuple[Sequence[int], Any]]) -> list[tuple[Tensor, Any]]:
         """Read more tokens of several texts in one pass; see `ChatModel.next_logits_of_many`."""
         read = [(ids, self.llama.new_cache() if cache is None else cache) for ids, cache in texts]
         lengths = [len(ids) for ids, _ in read]
         with self.threads.reading(sum(lengths)):
-            vectors = self.llama.read(read)  # [n, hidden]
+            vectors = self.llama.read(read, interrupted=interrupted)  # [n, hidden]
             logits = self.llama.logits(vectors[torch.tensor(lengths).cumsum(0) - 1])  # [texts, vocab_size]
         return [(row, cache) for row, (_, cache) in zip(logits, read, strict=True)]
 

@@ -35,7 +35,7 @@ __all__ = [
     "remember",
 ]
 
-PREFILL_CHUNK = 256  # tokens read at a time: between two chunks a long prompt can be interrupted
+PREFILL_CHUNK = 512  # tokens read at a time: after each, other replies get their turn
 
 Made = TypeVar("Made")
 

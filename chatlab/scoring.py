@@ -21,11 +21,13 @@ from chatlab.errors import BadRequestError, ReplyStoppedError
 from chatlab.generation import likeliest, read_prompt
 from chatlab.messages import Message
 from chatlab.model import resolve
-from chatlab.reading import PREFILL_CHUNK, check_room
+from chatlab.reading import check_room
 from chatlab.sampling import entropy
 from chatlab.tokens import encode
 
 __all__ = ["Score", "perplexity", "score_tokens"]
+
+SCORED_CHUNK = 128  # tokens read at a time, for there are logits of the whole vocabulary for each
 
 
 @dataclass(frozen=True)
@@ -112,7 +114,7 @@ def perplexity(
 def _read(model: ChatModel, input_ids: list[int]) -> Iterator[tuple[Tensor, list[int]]]:
     """Let the model read; yield piece by piece the logits [tokens, vocab_size] and the ids that come after them."""
     past_key_values = None
-    for start in range(0, len(input_ids) - 1, PREFILL_CHUNK):
-        chunk = input_ids[start : min(start + PREFILL_CHUNK, len(input_ids) - 1)]
+    for start in range(0, len(input_ids) - 1, SCORED_CHUNK):
+        chunk = input_ids[start : min(start + SCORED_CHUNK, len(input_ids) - 1)]
         logits, past_key_values = model.logits(chunk, past_key_values)  # [len(chunk), vocab_size]
         yield logits, input_ids[start + 1 : start + 1 + len(chunk)]

@@ -27,6 +27,7 @@ from chatlab.constraints import Constraint
 from chatlab.engines import ReplyStream
 from chatlab.errors import ReplyStoppedError
 from chatlab.generation import check_bias
+from chatlab.interruption import interruptible
 from chatlab.reading import (
     Reading,
     Results,
@@ -52,7 +53,7 @@ class ChatCompletionStream(ReplyStream):
     """The chunks of a reply, made while one iterates; like the official client's stream, it can be read once.
 
     The first chunk of a choice carries the role, the last its `finish_reason`. `close()` may be called from another
-    thread, and ends the reply within a token or a piece of the prompt.
+    thread, and ends the reply within a token, or a layer of the model where it is reading.
 
     >>> from chatlab.requests import check_request
     >>> from chatlab.testing import ScriptedModel
@@ -96,7 +97,11 @@ class ChatCompletionStream(ReplyStream):
         Returns the next chunk, or None where the work gave nothing to say yet. Raises `StopIteration` after the last
         chunk, or once closed. Whoever makes several replies at once drives their `work` instead.
         """
-        return next(self._chunks)
+        try:
+            with interruptible(self._closed.is_set):
+                return next(self._chunks)
+        except ReplyStoppedError:
+            raise StopIteration from None
 
     def whole(self) -> ChatCompletion:
         """Return the whole reply: its chunks, joined."""

@@ -76,6 +76,7 @@ class Turn:
         self._made: list[Step] = []
         self._length = 0
         self._exchanged: tuple[int, ...] = ()
+        self._forced: list[int] = []
         self._cached_tokens = 0
         self._work = self._make([])
 
@@ -152,12 +153,18 @@ class Turn:
     def advance(self) -> Step | None:
         """Do one piece of work: read a piece of the prompt, or make one token and return its step.
 
-        Between two pieces whoever drives the turn may stop. A step that was taken back is made again, not another.
+        Between two pieces whoever drives the turn may stop, and in the middle of one an interruption: it is begun again
+        by the next call. A step that was taken back is made again, not another.
         """
         if self.complete:
             return None
         while self._length == len(self._made):
-            if (step := next(self._work)) is None:
+            try:
+                step = next(self._work)
+            except BaseException:  # stopped in the middle: the same work can be begun again
+                self._work = self._make([*(step.token_id for step in self._made), *self._forced[len(self._made) :]])
+                raise
+            if step is None:
                 return None
             self._made.append(step)
         self._length += 1
@@ -188,7 +195,8 @@ class Turn:
         self._exchanged = (*(each for each in self._exchanged if each < number), number)
         del self._made[number:]
         self._length = number
-        self._work = self._make([*(step.token_id for step in self._made), token_id])
+        self._forced = [*(step.token_id for step in self._made), token_id]
+        self._work = self._make(self._forced)
 
     def _make(self, forced: list[int]) -> Iterator[Step | None]:
         """Yield each new step, and None after each piece of other work: of reading, of repeating what is known."""

@@ -48,7 +48,7 @@ def _tiny_llama() -> PreTrainedModel:
             num_hidden_layers=2,
             num_attention_heads=4,
             num_key_value_heads=2,
-            max_position_embeddings=512,
+            max_position_embeddings=1024,
         )
     )
 
@@ -62,13 +62,13 @@ def _tiny_qwen2() -> PreTrainedModel:
             num_hidden_layers=2,
             num_attention_heads=4,
             num_key_value_heads=2,
-            max_position_embeddings=512,
+            max_position_embeddings=1024,
         )
     )
 
 
 def _tiny_gpt2() -> PreTrainedModel:
-    return GPT2LMHeadModel(GPT2Config(vocab_size=TINY_VOCABULARY, n_embd=32, n_layer=2, n_head=4, n_positions=512))
+    return GPT2LMHeadModel(GPT2Config(vocab_size=TINY_VOCABULARY, n_embd=32, n_layer=2, n_head=4, n_positions=1024))
 
 
 TINY: dict[str, Callable[[], PreTrainedModel]] = {"llama": _tiny_llama, "qwen2": _tiny_qwen2, "gpt2": _tiny_gpt2}

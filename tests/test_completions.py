@@ -94,6 +94,23 @@ def test_closing_a_stream_while_the_prompt_is_read_ends_it_within_a_chunk():
     assert list(stream) == [] and stream.tokens_read == PREFILL_CHUNK
 
 
+def test_a_reply_is_stopped_while_a_layer_reads(model, monkeypatch):
+    """As from another thread: a long prompt takes seconds, and whoever presses Stop is not to wait for it."""
+    stream = chat_completions([user("Tell me about it. " * 30)], model, stream=True)
+    assert stream.advance() is not None
+    layers = []
+
+    def mlp(llama, layer, vectors):
+        layers.append(layer)
+        if len(layers) == 3:
+            stream.close()
+        return original(llama, layer, vectors)
+
+    original = type(model.llama)._mlp
+    monkeypatch.setattr(type(model.llama), "_mlp", mlp)
+    assert list(stream) == [] and len(layers) == 3 and stream.tokens_read == 0
+
+
 def test_replies_advance_in_turns():
     streams = [chat_completions(HELLO, ScriptedModel(text), stream=True) for text in ("Hey", "You")]
     texts = ["", ""]

@@ -106,7 +106,7 @@ def test_messages_and_prompts_are_read_as_the_model_reads_them(tiny_model):
     ("prompt", "error", "message"),
     [
         ("", BadRequestError, "The prompt is empty"),
-        ("x" * 600, ContextLengthError, "can hold 512 tokens"),
+        ("x" * 1100, ContextLengthError, "can hold 1024 tokens"),
         ([{"role": "wizard", "content": "Hi"}], BadRequestError, "wizard"),
     ],
 )

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from chatlab.linear import GROUP, LARGEST, DenseLinear, Int4Linear, Int8Linear, RefinedLinear
+from chatlab.linear import GROUP, LARGEST, MANY, DenseLinear, Int4Linear, Int8Linear, RefinedLinear
 
 # bfloat16 has 8 bits, so that rounding to it changes a number by at most 2**-8 of itself: vectors first, sums last.
 BFLOAT16 = 2**-8
@@ -56,11 +56,21 @@ LINEARS = {
 
 @pytest.mark.parametrize("linear", LINEARS.values(), ids=LINEARS)
 def test_a_vector_has_the_same_product_in_any_company_to_the_last_bit(linear):
-    vectors = torch.randn(300, 96)
+    company = MANY - 1 if isinstance(linear, Int4Linear) else 300
+    vectors = torch.randn(company, 96)
     together = linear(vectors)
-    for number in (0, 1, 63, 64, 299):
+    for number in (0, 1, 63, 64, company - 1):
         assert torch.equal(linear(vectors[number : number + 1])[0], together[number])
-    assert torch.equal(linear(vectors[100:217]), together[100:217])
+    assert torch.equal(linear(vectors[10:77]), together[10:77])
+
+
+def test_the_products_of_many_vectors_are_those_of_a_few_but_for_the_last_bit_of_one_in_a_thousand():
+    linear, _ = int4(256, 576)
+    vectors = torch.randn(3 * MANY, 576)
+    many, few = linear(vectors), torch.cat([linear(each) for each in vectors.split(MANY - 1)])
+    torch.testing.assert_close(many, few, rtol=2**-7, atol=1e-3)
+    assert (many != few).float().mean() < 0.001
+    assert len(linear(vectors[:MANY])) == MANY
 
 
 def test_int4_rows_are_the_matrix():

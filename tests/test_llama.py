@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import LlamaConfig, LlamaForCausalLM, Qwen2Config, Qwen2ForCausalLM
 
+from chatlab.errors import ReplyStoppedError
 from chatlab.linear import GROUP, Int4Linear, Int8Linear, RefinedLinear
 from chatlab.llama import FIRST_CAPACITY, KVCache, KVMemory, Layer, Llama, Run, Shape, attend, rotate, rotations
 from chatlab.weights.int4 import build_llama
@@ -185,6 +186,19 @@ def test_plain_weights_read_together_give_the_same_up_to_rounding(llama):
     together = llama.logits(llama.read(texts)).split([1, 30, 5])
     for (token_ids, _), logits in zip(texts, together, strict=True):
         torch.testing.assert_close(logits, read_in_pieces(llama, token_ids, [99])[0], atol=1e-4, rtol=1e-4)
+
+
+def test_reading_can_be_interrupted_before_each_layer_and_begun_again(quantised):
+    cache = quantised.new_cache()
+    quantised.read([(ids(5), cache)])
+    expected = quantised.logits(quantised.read([(ids(200), cache.copies(1)[0]), ([7], cache.copies(1)[0])]))
+    texts = [(ids(200), cache), ([7], cache.copies(1)[0])]
+    for layers in range(2 * len(quantised.layers)):  # the long text is read by itself
+        asked = iter([False] * layers + [True])
+        with pytest.raises(ReplyStoppedError):
+            quantised.read(texts, interrupted=lambda asked=asked: next(asked))
+        assert next(asked, None) is None and [each.length for _, each in texts] == [5, 5]
+    assert torch.equal(quantised.logits(quantised.read(texts)), expected)
 
 
 # ---------------------------------------------------------------------------- the cache

@@ -45,7 +45,7 @@ def test_gguf_file_and_a_folder_with_one_are_the_same_model(model, tmp_path):
 
 def test_local_folder(folder, tiny_model):
     loaded = load(folder)
-    assert (loaded.name, loaded.end_token_ids, loaded.context_length) == ("tiny", (257,), 512)
+    assert (loaded.name, loaded.end_token_ids, loaded.context_length) == ("tiny", (257,), 1024)
     logits, _ = loaded.next_token_logits([72, 105])
     torch.testing.assert_close(logits, tiny_model.next_token_logits([72, 105])[0])
     assert chatlab.chat_completions([user("Hi")], folder, max_tokens=3).usage.completion_tokens == 3
@@ -170,7 +170,7 @@ def test_auto_takes_the_accelerator_where_there_is_one(monkeypatch):
 
 def test_limit_can_be_lowered_on_the_same_weights(tiny_model):
     view = tiny_model.with_context_length(20)
-    assert view.context_length == 20 and tiny_model.context_length == 512
+    assert view.context_length == 20 and tiny_model.context_length == 1024
     assert view.network is tiny_model.network and view.name == tiny_model.name
     with pytest.raises(chatlab.ContextLengthError, match="can hold 20 tokens"):
         chatlab.chat_completions([chatlab.user("x" * 30)], view)

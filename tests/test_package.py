@@ -32,6 +32,7 @@ TOPICS = [
 LAYERS = [
     "garbage",
     "errors",
+    "interruption",
     "cluster",
     "checks",
     "files",

@@ -13,7 +13,8 @@ from test_views import PAYLOADS, Markup
 
 import chatlab
 from chatlab import user
-from chatlab.errors import BadRequestError, LocalModelNeededError
+from chatlab.errors import BadRequestError, LocalModelNeededError, ReplyStoppedError
+from chatlab.interruption import interruptible
 from chatlab.panels import GlassBox
 from chatlab.panels.rooms import ROOMS, origin
 from chatlab.panels.token_row import TokenRow
@@ -251,6 +252,23 @@ def test_stop_also_while_a_long_prompt_is_read():
     assert not finished(box).turn.steps and time.monotonic() - started < 0.5
     box.step()
     assert finished(box).turn.text == "H"
+
+
+def test_what_was_interrupted_is_begun_again(model):
+    """Before the first token, where another was exchanged, and later: the reply is the one it would have been."""
+    options = {"temperature": 1.0, "seed": 5, "max_completion_tokens": 6}
+    turn, undisturbed = (Turn(QUESTION, model=model, **options) for _ in range(2))
+    for _ in range(3):
+        with interruptible(lambda: True), pytest.raises(ReplyStoppedError):
+            whole(turn)
+        turn.forward()
+    assert whole(turn).steps == whole(undisturbed).steps
+    other = list(turn.steps[2].alternatives)[1]
+    for each in (turn, undisturbed):
+        each.exchange(2, other)
+    with interruptible(lambda: True), pytest.raises(ReplyStoppedError):
+        whole(turn)
+    assert whole(turn).steps == whole(undisturbed).steps and turn.steps[2].token_id == other
 
 
 def test_another_question_begins_another_turn():

@@ -298,7 +298,7 @@ def test_cancelling_frees_the_place_within_a_token(scheduler):
 def test_cancelling_while_the_prompt_is_read_frees_the_place_within_a_piece(scheduler):
     async def main():
         model = ScriptedModel("x", seconds_per_token=0.05)
-        prompt = [user("x" * 20 * PREFILL_CHUNK)]
+        prompt = [user("x" * 10 * PREFILL_CHUNK)]
         job = scheduler.submit(chat_completions(prompt, model, stream=True), client="a")
         item = await anext(aiter(job))
         while not isinstance(item, Progress):

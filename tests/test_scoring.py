@@ -6,8 +6,7 @@ import torch
 from chatlab.errors import BadRequestError, ContextLengthError, ReplyStoppedError
 from chatlab.messages import user
 from chatlab.prediction import next_token
-from chatlab.reading import PREFILL_CHUNK
-from chatlab.scoring import perplexity, score_tokens
+from chatlab.scoring import SCORED_CHUNK, perplexity, score_tokens
 from chatlab.templating import render
 from chatlab.testing import ScriptedModel
 from chatlab.tokens import encode
@@ -20,7 +19,7 @@ def oracle(model, input_ids, first):
         return float(model.network(input_ids=torch.tensor([input_ids]), labels=labels).loss.exp())
 
 
-@pytest.mark.parametrize("length", [2, 50, PREFILL_CHUNK, PREFILL_CHUNK + 1, PREFILL_CHUNK + 2, 500])
+@pytest.mark.parametrize("length", [2, 50, SCORED_CHUNK, SCORED_CHUNK + 1, SCORED_CHUNK + 2, 500])
 @pytest.mark.parametrize("prompt", ["", "x", "Hello, "])
 def test_perplexity_equals_transformers_loss(tiny_model, length, prompt):
     text = "The quick brown fox! " * 30
@@ -64,8 +63,8 @@ def test_each_token_has_the_probability_that_next_token_gives_it(tiny_model):
     text = "The quick brown fox! " * 14
     ids = encode(text, model=tiny_model)
     scores = score_tokens(text, top_logprobs=3, model=tiny_model)
-    assert [score.token_id for score in scores] == ids[1:] and len(ids) > PREFILL_CHUNK + 1
-    for place in (1, 2, PREFILL_CHUNK, PREFILL_CHUNK + 1, len(ids) - 1):
+    assert [score.token_id for score in scores] == ids[1:] and len(ids) > SCORED_CHUNK + 1
+    for place in (1, 2, SCORED_CHUNK, SCORED_CHUNK + 1, len(ids) - 1):
         before = next_token(text[:place], model=tiny_model).before
         score = scores[place - 1]
         assert score.probability == pytest.approx(float(before.probabilities[ids[place]]), rel=1e-3)

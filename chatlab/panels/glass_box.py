@@ -230,7 +230,10 @@ class GlassBox(Panel):
         self.note("working …")
         throttle = Throttle()
         while not (turn.complete or self.stopping.is_set()):
-            step = turn.advance()
+            try:
+                step = turn.advance()
+            except ReplyStoppedError:
+                break
             if step is not None and not to_end:
                 break
             if step is not None and throttle.due():

@@ -15,6 +15,7 @@ import ipywidgets as widgets
 
 from chatlab.display import STYLE, escape, view
 from chatlab.errors import ChatlabError
+from chatlab.interruption import interruptible
 
 __all__ = ["LABELLED", "WIDE", "Panel", "Throttle", "number_field", "on_page"]
 
@@ -140,7 +141,8 @@ class Panel(widgets.VBox):  # type: ignore[misc]
 
         def guarded() -> None:
             try:
-                work()
+                with interruptible(self.stopping.is_set):
+                    work()
             except ChatlabError as error:
                 self.note(f"{type(error).__name__}: {error}")
             except Exception as error:

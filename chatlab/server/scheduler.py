@@ -20,7 +20,8 @@ from itertools import islice
 
 from openai.types.chat import ChatCompletionChunk
 
-from chatlab.errors import RateLimitError, ServerStoppingError
+from chatlab.errors import RateLimitError, ReplyStoppedError, ServerStoppingError
+from chatlab.interruption import interruptible
 from chatlab.reading import Reading, Results
 from chatlab.streaming import ChatCompletionStream
 
@@ -81,7 +82,10 @@ class Job:
         return item
 
     def cancel(self) -> None:
-        """End the reply within a token or a piece of the prompt; may be called at any time, from any thread."""
+        """End the reply, at any time and from any thread.
+
+        It ends within a token or a piece of the prompt, within a layer where the model reads for it alone.
+        """
         self.cancelled = True
         self.stream.close()
         self.hand_on(None)
@@ -102,9 +106,12 @@ class Job:
         return None
 
     def read_alone(self, reading: Reading) -> None:
-        """Let the model read for this job only."""
+        """Let the model read for this job only, as long as it is wanted."""
         try:
-            self.results = self.stream.model.next_logits_of_many(reading.texts)
+            with interruptible(lambda: self.cancelled):
+                self.results = self.stream.model.next_logits_of_many(reading.texts)
+        except ReplyStoppedError:
+            self.stream.work.close()
         except Exception as error:
             self.fail(error)
 
