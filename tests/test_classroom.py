@@ -71,6 +71,18 @@ def test_a_cell_that_stops_the_kernel_costs_its_own_answer_and_no_other(fault, n
     assert found == ["", "", name, "NotRun", "", "given\n"]
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems do not hold a process to its limit of memory")
+@pytest.mark.parametrize("code", ["bytearray(6 * 2**30)", "[0] * 800_000_000"])
+def test_code_that_takes_all_memory_costs_its_own_answer_and_no_other(code):
+    found = executed(
+        test_code(f"def first(): return {code}", answer=True),
+        test_code("first()"),
+        test_code("def second(): return 5", answer=True),
+        test_code("print(second())"),
+    )
+    assert found == ["", "MemoryError", "", "5\n"]
+
+
 def test_code_that_leaves_by_exit_does_not_take_the_next_cell_along():
     found = executed(new_code_cell("given = 1"), new_code_cell("exit()"), test_code("print(given)"))
     assert found[-1] == "1\n"

@@ -23,13 +23,23 @@ __all__ = ["ExecuteAll"]
 v4: Any = nbformat.v4  # it has no types
 
 SETUP_SECONDS = 600  # for the teacher's own cells: importing a model's library is slow on a busy machine
+MEMORY = 4 * 2**30  # bytes that a submission may take: the exercises need one GiB, and a laptop has eight
+LIMIT = f"""
+try:
+    import resource
+except ImportError:  # Windows has no such limit
+    pass
+else:
+    resource.setrlimit(resource.RLIMIT_DATA, ({MEMORY}, {MEMORY}))
+"""
 LISTENS_WITHIN = 5.0  # seconds in which a kernel that was interrupted must answer
 
 
 class ExecuteAll(Execute):  # type: ignore[misc]
     """nbgrader's step that runs a notebook; it goes on in a new kernel where the old one is lost.
 
-    A new kernel runs again what the notebook wrote so far, but no test. After a test that was stopped, the other tests
+    A kernel may take 4 GiB of memory; what asks for more gets Python's `MemoryError`, and takes nothing from others. A
+    new kernel runs again what the notebook wrote so far, but no test. After a test that was stopped, the other tests
     of the same answer fail without being run. What a test prints as a warning costs no points.
     """
 
@@ -46,6 +56,12 @@ class ExecuteAll(Execute):  # type: ignore[misc]
         self._stopped = False
         self.timeout_func = self._seconds
         return super().preprocess(nb, resources, km)
+
+    def start_new_kernel_client(self) -> Any:
+        """Connect to a kernel that has just begun, and limit its memory for ever."""
+        client = super().start_new_kernel_client()
+        self.kc.execute(LIMIT, silent=True)
+        return client
 
     def _take_outputs(self, nb: Any, *, student: str, assignment: str, notebook: str, **_: Any) -> bool:
         path = Path(self.executed, student, assignment, f"{notebook}.ipynb")
