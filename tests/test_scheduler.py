@@ -238,7 +238,7 @@ def test_the_queue_is_bounded_and_says_when_to_try_again(scheduler):
     async def main():
         model = Waiting()
         jobs = [scheduler.submit(chat_completions([user("Hi")], model, stream=True), client="a") for _ in range(5)]
-        with pytest.raises(RateLimitError, match="2 replies are being made and 3 requests wait") as caught:
+        with pytest.raises(RateLimitError, match="2 being answered, 3 waiting, which is the most it takes") as caught:
             scheduler.submit(stream(), client="b")
         assert caught.value.status_code == 429 and caught.value.retry_after >= 1
         jobs[-1].cancel()

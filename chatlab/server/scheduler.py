@@ -202,7 +202,7 @@ class Scheduler:
             if full and (client in others or not self._place_for_each):
                 seconds = max(1, round(self._seconds * (waiting + 1) / self._side_by_side))
                 raise RateLimitError(
-                    f"The server is busy: {len(self._running)} replies are being made and {waiting} requests wait, "
+                    f"The server is busy: {len(self._running)} being answered, {waiting} waiting, "
                     f"which is the most it takes. Try again in {seconds} seconds.",
                     headers={"Retry-After": str(seconds)},
                 )
