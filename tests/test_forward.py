@@ -169,7 +169,8 @@ def test_real_model(model, exact_model):
     forward = inspect_forward("The capital of France is", model=model)
     after, _ = exact_model.next_token_logits([504, 3575, 282, 4649, 314])
     assert forward.token_ids == (504, 3575, 282, 4649, 314)
-    assert torch.equal(before, after), "looking changes nothing"
+    # To the last bit but for the number of threads, which follows how busy the machine is.
+    assert torch.allclose(before, after, rtol=0, atol=1e-4), "looking changes nothing"
     assert torch.allclose(forward.logits[-1], before, atol=1e-3)
     lens = forward.logit_lens()
     assert len(lens.layers) == 31 and lens.layers[-1][0].token == " Paris" and lens.layers[0][0].token == " is"

@@ -52,7 +52,7 @@ def test_table(tiny_model):
     assert table.bytes_per_token == table.sizes[1] and f"= {table.sizes[1]:,} bytes per token" in repr(table)
     lines = repr(table).splitlines()
     assert lines[2].split()[:2] == ["1", f"{table.sizes[1]:,}"] and len(lines) == 7
-    assert "more than" not in lines[4] and lines[5].endswith(f"more than {tiny_model.name} can hold")
+    assert "more than" not in lines[5] and lines[6].endswith(f"more than {tiny_model.name} can hold")
 
 
 def test_table_escapes_the_models_name(tiny_model, monkeypatch):
