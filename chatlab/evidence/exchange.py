@@ -16,6 +16,7 @@ import httpx2
 import openai
 
 from chatlab.messages import user
+from chatlab.reading import PREFILL_CHUNK
 from chatlab.server.running import serve
 from chatlab.testing import ScriptedModel
 
@@ -23,7 +24,7 @@ __all__ = ["REPLY", "USAGE", "Exchange", "events_in", "exchange", "read_by_offic
 
 REPLY = "A party 🎉, a café."
 USAGE = {"include_usage": True}
-ASKED = [user("Tell me more. " * 30)]  # long enough that the server comments on how far it has read
+ASKED = [user("Tell me more. " * (PREFILL_CHUNK // 10))]  # long enough that the server comments on how far it has read
 
 
 @dataclass(frozen=True)
