@@ -11,6 +11,7 @@ import chatlab.forward
 from chatlab import BadRequestError, ChatlabError, ContextLengthError, render, user
 from chatlab.forward import inspect_forward
 from chatlab.testing import ScriptedModel
+from chatlab.threads import Threads
 
 PAYLOADS = ["<script>alert(1)</script>", "<img src=x onerror=alert(1)>", "\"'><b>", "&lt;i&gt;", "</td></table><h1>"]
 
@@ -164,13 +165,13 @@ def test_views_escape_every_token(tiny_model, monkeypatch, payload):
         assert not any(tag in html for tag in ("<script", "<img", "<b>", "<h1"))
 
 
-def test_real_model(model, exact_model):
+def test_real_model(model, exact_model, monkeypatch):
+    monkeypatch.setattr(Threads, "adapt", lambda threads: None)  # another number of threads rounds sums in another way
     before, _ = exact_model.next_token_logits([504, 3575, 282, 4649, 314])
     forward = inspect_forward("The capital of France is", model=model)
     after, _ = exact_model.next_token_logits([504, 3575, 282, 4649, 314])
     assert forward.token_ids == (504, 3575, 282, 4649, 314)
-    # To the last bit but for the number of threads, which follows how busy the machine is.
-    assert torch.allclose(before, after, rtol=0, atol=1e-4), "looking changes nothing"
+    assert torch.equal(before, after), "looking changes nothing"
     assert torch.allclose(forward.logits[-1], before, atol=1e-3)
     lens = forward.logit_lens()
     assert len(lens.layers) == 31 and lens.layers[-1][0].token == " Paris" and lens.layers[0][0].token == " is"
