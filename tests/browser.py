@@ -24,7 +24,7 @@ IDLE = ".jp-Notebook-ExecutionIndicator[data-status=idle]"
 # What JupyterLab asks where the machine is too busy to answer it in time: which kernel, and whether it knows that.
 LATE = ".jp-Dialog:has-text('Select Kernel'), .jp-Dialog:has-text('Server Connection Error')"
 PATIENCE = 180_000  # ms, for whatever is waited for: a busy machine takes its time, and is no fault
-SECONDS_OF_REST = 20  # after which a kernel that does nothing has nothing left to do
+SECONDS_OF_REST = 60  # after which a notebook in which nothing happens has lost what it was to run
 FLAGS = [
     "--no-sandbox",
     "--disable-gpu",
@@ -230,27 +230,39 @@ def code_cells(notebook):
 
 
 def run_all_cells(page, path):
-    """Run every cell by the menu, save until all have a number in the file, and return the code cells."""
-    deadline = time.monotonic() + 180
+    """Run every cell by the menu, save until all have a number in the file, and return the code cells.
+
+    A kernel whose connection comes late may lose what it was to run. Where nothing happens for long, it is restarted.
+    """
+    page.wait_for_selector(IDLE)
+    page.click("text=Run >> visible=true")
+    page.locator(".lm-Menu-item").get_by_text("Run All Cells", exact=True).click()
+    deadline = time.monotonic() + 3 * PATIENCE / 1000
+    seen, at = None, time.monotonic()
     while time.monotonic() < deadline:
-        # A kernel that is restarted while it starts may lose the cells it was to run: they are run again then.
-        page.wait_for_selector(IDLE)
-        page.click("text=Kernel >> visible=true")
-        page.click("text=Restart Kernel and Run All Cells")
-        page.click(".jp-Dialog button.jp-mod-accept")
-        idle = 0
-        while idle < SECONDS_OF_REST and time.monotonic() < deadline:
-            time.sleep(1)
-            idle = idle + 1 if page.locator(IDLE).count() else 0
-            page.keyboard.press("Control+s")
-            try:
-                cells = code_cells(nbformat.read(path, as_version=4))
-            except nbformat.reader.NotJSONError:  # it is being written at this moment
-                continue
+        time.sleep(1)
+        page.keyboard.press("Control+s")
+        with suppress(nbformat.reader.NotJSONError):  # it is being written at this moment
+            cells = code_cells(nbformat.read(path, as_version=4))
+            errors = [output for cell in cells for output in cell.outputs if output.output_type == "error"]
+            assert not errors, "\n".join(errors[0].traceback)
             if all(cell.execution_count for cell in cells):
                 return cells
+        if (shown := state(page)) != seen:
+            seen, at = shown, time.monotonic()
+        elif time.monotonic() - at > SECONDS_OF_REST:
+            at = time.monotonic()
+            page.click("text=Kernel >> visible=true")
+            page.click("text=Restart Kernel and Run All Cells")
+            page.click(".jp-Dialog button.jp-mod-accept")
     screenshot(page, "not-every-cell-was-run")
-    raise AssertionError("not every cell was run within three minutes")
+    raise AssertionError(f"not every cell was run: {seen}")
+
+
+def state(page):
+    """Return what the page shows of the kernel's state, the cells' numbers, and JupyterLab's questions."""
+    kernel = page.locator(".jp-Notebook-ExecutionIndicator").get_attribute("data-status")
+    return kernel, page.locator(".jp-InputPrompt").all_inner_texts(), page.locator(".jp-Dialog").all_inner_texts()
 
 
 def screenshot(shown, name):
