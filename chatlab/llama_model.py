@@ -58,7 +58,6 @@ class LlamaModel(ChatModel):
         self.folder = folder
         self.prefixes = PrefixCache()
         self.threads = Threads()
-        self.threads.adapt()
         self.llama: Llama = load_int4(folder, config)
 
     @property

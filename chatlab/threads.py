@@ -50,7 +50,6 @@ class Threads:
         self.number = number
         allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         self.cores = min(allowed, _quota(CGROUP))
-        self._process = psutil.Process()
         self._seen = self._look()
         time.sleep(FIRST_LOOK)
         self._free = self._free_cores(after=FIRST_LOOK)
@@ -97,7 +96,7 @@ class Threads:
 
     def _look(self) -> tuple[float, float]:
         """Return the time, and how many seconds of all cores other programs have used until now."""
-        used, own = psutil.cpu_times(), self._process.cpu_times()
+        used, own = psutil.cpu_times(), os.times()
         busy = sum(used) - used.idle - getattr(used, "iowait", 0.0) - getattr(used, "guest", 0.0)
         return time.monotonic(), busy - own.user - own.system
 

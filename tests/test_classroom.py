@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import csv
 import html
+import os
 import re
 import shutil
 import signal
 import subprocess
 import sys
 import time
+from textwrap import dedent
 
 import nbformat
 import psutil
@@ -92,6 +94,28 @@ def test_a_warning_costs_no_points():
     assert executed(test_code("import warnings; warnings.warn('old')")) == [""]
 
 
+def test_kernels_are_copies_of_one_process_and_what_one_does_no_other_sees():
+    look = """
+        import multiprocessing, os, sys, numpy as np
+        loaded = "chatlab" in sys.modules and chatlab.load() in chatlab.model._loaded.values()
+        threads = len(os.listdir(f"/proc/{os.getppid()}/task"))
+        mine = getattr(chatlab.load(), "mine", None)
+        print(os.getppid(), threads, __name__, os.getcwd(), loaded, mine, np.random.rand())
+        multiprocessing.get_context("fork").Process(target=os.getpid).start()
+        chatlab.load().mine = "changed"
+    """
+    first, second = (executed(new_code_cell("import chatlab"), new_code_cell(dedent(look)))[1].split() for _ in "12")
+    assert first[:-1] == second[:-1] and first[2:-1] == ["__main__", os.getcwd(), "True", "None"]
+    assert first[1] == "1", "a copy of a process has only one of its threads, and waits for the others for ever"
+    assert first[-1] != second[-1], "each draws numbers of its own"
+
+
+def test_a_kernel_that_ends_what_it_was_copied_from_costs_no_other_submission():
+    kill = new_code_cell("import os, signal; os.kill(os.getppid(), signal.SIGKILL); import time; time.sleep(60)")
+    assert executed(kill, new_code_cell("print(1)")) == ["KernelEnded", "1\n"]
+    assert executed(new_code_cell("print(2)")) == ["2\n"]
+
+
 # ---- a course -----------------------------------------------------------------------------------------------------
 
 
@@ -139,7 +163,7 @@ def tampered(notebook):
 def course(tmp_path_factory):
     """A course with six kinds of submissions and two that nobody can grade; one came by way of nbgrader's exchange.
 
-    `untouched` beside it is the same but for the capstone, and is never graded.
+    `untouched` threads it is the same but for the capstone, and is never graded.
     """
     folder = tmp_path_factory.mktemp("class") / "course"
     assert run(cli.app, ["classroom", "init", str(folder)]).exit_code == 0
@@ -283,6 +307,11 @@ def outcomes(course):
     }
 
 
+def kernels_of(processes):
+    """Return the kernels of some processes, each of which copies them from a child of its own."""
+    return [kernel for each in processes for child in each.children() for kernel in child.children()]
+
+
 @pytest.fixture
 def nothing_is_run_here(monkeypatch):
     """Running a cell in this process is an error; the workers know nothing of that."""
@@ -301,10 +330,10 @@ def test_a_worker_that_is_killed_while_it_grades_loses_nothing(graded, cluster, 
     killed = []
 
     def kill(found):
-        killed.extend([found[0], *found[0].children()])
+        killed.extend([found[0], *kernels_of(found)])
         found[0].kill()
 
-    killer = when(lambda: [each for each in working("_run") if each.children()], kill)
+    killer = when(lambda: [each for each in working("_run") if kernels_of([each])][:1], kill)
     students = ["partly", "tampered"]
     found = Classroom(untouched, seconds=20).grade(students=students, cluster=cluster.address)
     killer.join()
@@ -314,7 +343,7 @@ def test_a_worker_that_is_killed_while_it_grades_loses_nothing(graded, cluster, 
 
 
 def test_code_that_ends_each_worker_costs_no_other_submission(graded, cluster, untouched, nothing_is_run_here):
-    ends = "import os, signal\nos.kill(os.getppid(), signal.SIGKILL)\n" + SOLUTIONS["roles-1"]
+    ends = "import psutil\npsutil.Process().parent().parent().kill()\n" + SOLUTIONS["roles-1"]
     hand_in(untouched, "killer", lambda notebook: solve(notebook, roles_1=ends))
     found = Classroom(untouched, seconds=20).grade(students=["killer", "partly"], cluster=cluster.address)
     assert [repr(each) for each in found] == [
@@ -337,10 +366,7 @@ def test_grading_can_be_interrupted(untouched, on_cluster, request):
             process.send_signal(signal.SIGINT)
 
         def kernels_of_its():
-            workers = working("_run") if on_cluster else [psutil.Process(process.pid)]
-            return [
-                kernel for each in workers for kernel in each.children() if "ipykernel" in " ".join(kernel.cmdline())
-            ]
+            return kernels_of(working("_run") if on_cluster else [psutil.Process(process.pid)])
 
         interrupter = when(kernels_of_its, interrupt)
         out, _ = process.communicate(timeout=300)

@@ -18,7 +18,8 @@ import chatlab
 ROOT = Path(__file__).parent.parent
 PACKAGE = Path(chatlab.__file__).parent
 MODULES = sorted(info.name for info in pkgutil.walk_packages([str(PACKAGE)], "chatlab."))
-IMPORTABLE = [name for name in MODULES if not name.endswith("__main__")]  # importing that one runs the command line
+DOING = ("chatlab.__main__", "chatlab.classroom.preloaded")  # run the command line, or load the model, when imported
+IMPORTABLE = [name for name in MODULES if name not in DOING]
 
 # A module for each topic of the course: they stand side by side.
 TOPICS = [
@@ -202,6 +203,8 @@ LAYERS = [
     "benchmark",
     "lab",
     "classroom.rebuilding",
+    "classroom.preloaded",
+    "classroom.forked_kernels",
     "classroom.execution",
     "classroom.on_cluster",
     "classroom.grading_steps",
@@ -292,5 +295,6 @@ def test_conda_environment_installs_what_pyproject_says():
 
 def test_readme_opens_with_the_two_commands():
     commands = re.findall(r"```(?:bash|sh)\n(.+?)\n```", (ROOT / "README.md").read_text(), re.DOTALL)
-    assert commands[:2] == ["python -m pip install . && chatlab lab", "python -m pip install '.[test]' && pytest"]
+    tested = "python -m pip install '.[test]' && pytest --numprocesses=2 --dist=loadfile"
+    assert commands[:2] == ["python -m pip install . && chatlab lab", tested]
     assert commands[1] in (ROOT / ".ci/run").read_text()

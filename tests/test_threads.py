@@ -44,9 +44,7 @@ class Machine:
             "cpu_times",
             lambda: type(times)(**{**dict.fromkeys(times._fields, 0.0), "user": self.user, "idle": self.idle}),
         )
-        patch.setattr(
-            psutil, "Process", lambda: SimpleNamespace(cpu_times=lambda: SimpleNamespace(user=self.own, system=0.0))
-        )
+        patch.setattr(os, "times", lambda: SimpleNamespace(user=self.own, system=0.0))
         patch.setattr(threads, "time", SimpleNamespace(monotonic=lambda: self.now, sleep=self.pass_time))
         patch.setattr(torch, "get_num_threads", lambda: self.threads)
         patch.setattr(torch, "set_num_threads", lambda number: setattr(self, "threads", number))

@@ -18,6 +18,8 @@ from nbgrader.preprocessors import Execute
 from nbgrader.utils import is_grade, is_locked, is_solution
 from traitlets import Unicode
 
+from chatlab.classroom.forked_kernels import fork_kernels
+
 __all__ = ["ExecuteAll"]
 
 v4: Any = nbformat.v4  # it has no types
@@ -56,6 +58,12 @@ class ExecuteAll(Execute):  # type: ignore[misc]
         self._stopped = False
         self.timeout_func = self._seconds
         return super().preprocess(nb, resources, km)
+
+    def create_kernel_manager(self) -> Any:
+        """Return a manager whose kernels need not import chatlab or load the model."""
+        manager = super().create_kernel_manager()
+        fork_kernels(manager)
+        return manager
 
     def start_new_kernel_client(self) -> Any:
         """Connect to a kernel that has just begun, and limit its memory for ever."""

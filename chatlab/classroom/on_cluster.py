@@ -3,8 +3,8 @@
 In: folders, each with the notebooks of one submission, and a Ray cluster. Out: the same notebooks with their outputs.
 Knows nothing of scores.
 
-Each submission has a kernel of its own, and so a model of its own where it asks for one: were the model shared, one
-learner's code could change it for the next. What the kernels of a machine share is the file of the weights in memory.
+A worker loads the model once. Each submission runs in a copy of what was loaded: were the model itself shared, one
+learner's code could change it for the next.
 """
 
 from __future__ import annotations
