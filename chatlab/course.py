@@ -18,19 +18,18 @@ from chatlab.files import write_whole
 __all__ = ["Copied", "checkout", "copy_course", "copy_files", "packaged_course"]
 
 PARTS = ("notebooks", "exercises")
-# These stay where they were installed: they hold the answers.
-KEPT_BACK = tuple(
-    f"exercises/{name}"
-    for name in (
-        "questions/",
-        "tasks/",
-        "source/",
-        "coverage/",
-        "placement.yaml",
-        "nbgrader_config.py",
-        "README.md",
-        "classroom.md",
-    )
+# These stay where they were installed: they hold the answers, or are for those who check or teach the course.
+KEPT_BACK = (
+    "notebooks/conftest.py",
+    "exercises/conftest.py",
+    "exercises/questions/",
+    "exercises/tasks/",
+    "exercises/source/",
+    "exercises/coverage/",
+    "exercises/placement.yaml",
+    "exercises/nbgrader_config.py",
+    "exercises/README.md",
+    "exercises/classroom.md",
 )
 RECORD = ".chatlab-course.json"  # file -> SHA-256 of the version that was copied, so that a changed file shows
 

@@ -4,22 +4,13 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable
 
 import pytest
 import torch
 from browser import lab as lab
 from browser import page as page
 from hypothesis import settings
-from transformers import (
-    GPT2Config,
-    GPT2LMHeadModel,
-    LlamaConfig,
-    LlamaForCausalLM,
-    PreTrainedModel,
-    Qwen2Config,
-    Qwen2ForCausalLM,
-)
+from tiny_networks import TINY
 
 import chatlab
 from chatlab.anatomy import network_of
@@ -33,45 +24,8 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 # Nobody learns here: what tests and nbval's kernels answer in a quiz is not to stand among a learner's own answers.
 os.environ["CHATLAB_RECORDS"] = "off"
 
-TINY_VOCABULARY = 258  # the bytes and two control tokens of chatlab.testing.byte_tokenizer
-
 settings.register_profile("chatlab", deadline=None)  # how fast an example runs says nothing on a busy machine
 settings.load_profile("chatlab")
-
-
-def _tiny_llama() -> PreTrainedModel:
-    return LlamaForCausalLM(
-        LlamaConfig(
-            vocab_size=TINY_VOCABULARY,
-            hidden_size=32,
-            intermediate_size=64,
-            num_hidden_layers=2,
-            num_attention_heads=4,
-            num_key_value_heads=2,
-            max_position_embeddings=1024,
-        )
-    )
-
-
-def _tiny_qwen2() -> PreTrainedModel:
-    return Qwen2ForCausalLM(
-        Qwen2Config(
-            vocab_size=TINY_VOCABULARY,
-            hidden_size=32,
-            intermediate_size=64,
-            num_hidden_layers=2,
-            num_attention_heads=4,
-            num_key_value_heads=2,
-            max_position_embeddings=1024,
-        )
-    )
-
-
-def _tiny_gpt2() -> PreTrainedModel:
-    return GPT2LMHeadModel(GPT2Config(vocab_size=TINY_VOCABULARY, n_embd=32, n_layer=2, n_head=4, n_positions=1024))
-
-
-TINY: dict[str, Callable[[], PreTrainedModel]] = {"llama": _tiny_llama, "qwen2": _tiny_qwen2, "gpt2": _tiny_gpt2}
 
 
 @pytest.fixture(scope="session")

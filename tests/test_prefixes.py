@@ -6,9 +6,9 @@ import threading
 
 import pytest
 import torch
-from conftest import TINY
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tiny_networks import TINY
 from transformers import MistralConfig, MistralForCausalLM
 
 import chatlab

@@ -10,9 +10,9 @@ from html.parser import HTMLParser
 
 import pytest
 import torch
-from conftest import TINY
 from openai.types.chat import ChatCompletion
 from test_package import IMPORTABLE
+from tiny_networks import TINY
 
 import chatlab
 from chatlab import Conversation, assistant, system, user
