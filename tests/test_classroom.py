@@ -94,10 +94,11 @@ def test_a_warning_costs_no_points():
     assert executed(test_code("import warnings; warnings.warn('old')")) == [""]
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere each kernel is a new process")
 def test_kernels_are_copies_of_one_process_and_what_one_does_no_other_sees():
     look = """
         import multiprocessing, os, sys, numpy as np
-        loaded = "chatlab" in sys.modules and chatlab.load() in chatlab.model._loaded.values()
+        loaded = "torch" in sys.modules and len(sys.modules["chatlab.model"]._loaded)
         threads = len(os.listdir(f"/proc/{os.getppid()}/task"))
         mine = getattr(chatlab.load(), "mine", None)
         print(os.getppid(), threads, __name__, os.getcwd(), loaded, mine, np.random.rand())
@@ -105,11 +106,12 @@ def test_kernels_are_copies_of_one_process_and_what_one_does_no_other_sees():
         chatlab.load().mine = "changed"
     """
     first, second = (executed(new_code_cell("import chatlab"), new_code_cell(dedent(look)))[1].split() for _ in "12")
-    assert first[:-1] == second[:-1] and first[2:-1] == ["__main__", os.getcwd(), "True", "None"]
+    assert first[:-1] == second[:-1] and first[2:-1] == ["__main__", os.getcwd(), "1", "None"]
     assert first[1] == "1", "a copy of a process has only one of its threads, and waits for the others for ever"
     assert first[-1] != second[-1], "each draws numbers of its own"
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere each kernel is a new process")
 def test_a_kernel_that_ends_what_it_was_copied_from_costs_no_other_submission():
     kill = new_code_cell("import os, signal; os.kill(os.getppid(), signal.SIGKILL); import time; time.sleep(60)")
     assert executed(kill, new_code_cell("print(1)")) == ["KernelEnded", "1\n"]
@@ -163,7 +165,7 @@ def tampered(notebook):
 def course(tmp_path_factory):
     """A course with six kinds of submissions and two that nobody can grade; one came by way of nbgrader's exchange.
 
-    `untouched` threads it is the same but for the capstone, and is never graded.
+    `untouched` beside it is the same but for the capstone, and is never graded.
     """
     folder = tmp_path_factory.mktemp("class") / "course"
     assert run(cli.app, ["classroom", "init", str(folder)]).exit_code == 0

@@ -16,33 +16,22 @@ from transformers import (
 
 TINY_VOCABULARY = 258  # the bytes and two control tokens of chatlab.testing.byte_tokenizer
 
+SIZES = {
+    "hidden_size": 32,
+    "intermediate_size": 64,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 1024,
+}
+
 
 def _tiny_llama() -> PreTrainedModel:
-    return LlamaForCausalLM(
-        LlamaConfig(
-            vocab_size=TINY_VOCABULARY,
-            hidden_size=32,
-            intermediate_size=64,
-            num_hidden_layers=2,
-            num_attention_heads=4,
-            num_key_value_heads=2,
-            max_position_embeddings=1024,
-        )
-    )
+    return LlamaForCausalLM(LlamaConfig(vocab_size=TINY_VOCABULARY, **SIZES))
 
 
 def _tiny_qwen2() -> PreTrainedModel:
-    return Qwen2ForCausalLM(
-        Qwen2Config(
-            vocab_size=TINY_VOCABULARY,
-            hidden_size=32,
-            intermediate_size=64,
-            num_hidden_layers=2,
-            num_attention_heads=4,
-            num_key_value_heads=2,
-            max_position_embeddings=1024,
-        )
-    )
+    return Qwen2ForCausalLM(Qwen2Config(vocab_size=TINY_VOCABULARY, **SIZES))
 
 
 def _tiny_gpt2() -> PreTrainedModel:

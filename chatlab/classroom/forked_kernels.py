@@ -1,7 +1,7 @@
 """Forked kernels: each kernel begins as a copy of one process that has chatlab imported and the model loaded.
 
-In: what Jupyter would run to start a kernel. Out: the kernel, in a tenth of a second in place of several. Knows nothing
-of notebooks.
+In: what Jupyter would run to start a kernel. Out: the kernel, in less than a second in place of several. Knows
+nothing of notebooks.
 
 What code does in one copy, to the model as well, no other copy sees: the system keeps the memory of two processes
 apart, and copies a page of it once one of them writes there.
@@ -22,7 +22,6 @@ from jupyter_client.manager import KernelManager
 from jupyter_client.provisioning.local_provisioner import LocalProvisioner
 
 __all__ = ["fork_kernels"]
-
 
 LAUNCHER = [sys.executable, "-m", "ipykernel_launcher"]
 
@@ -83,7 +82,6 @@ class _Copy:
 
 def _run_kernel(arguments: list[str], cwd: str, env: dict[str, str]) -> None:
     """Be a kernel, in the copy."""
-    import numpy as np
     from ipykernel.kernelapp import IPKernelApp
 
     os.setsid()
@@ -91,7 +89,6 @@ def _run_kernel(arguments: list[str], cwd: str, env: dict[str, str]) -> None:
     os.environ.clear()
     os.environ.update(env)
     multiprocessing.current_process().daemon = False  # which may not start processes of its own
-    np.random.seed()  # else each copy draws what the others draw
     sys.path[0] = ""
     sys.argv[1:] = arguments
     IPKernelApp.launch_instance(arguments, parent_handle=os.getppid())
