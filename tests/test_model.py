@@ -48,7 +48,7 @@ def test_local_folder(folder, tiny_model):
     assert (loaded.name, loaded.end_token_ids, loaded.context_length) == ("tiny", (257,), 1024)
     logits, _ = loaded.next_token_logits([72, 105])
     torch.testing.assert_close(logits, tiny_model.next_token_logits([72, 105])[0])
-    assert chatlab.chat_completions([user("Hi")], folder, max_tokens=3).usage.completion_tokens == 3
+    assert chatlab.chat_completions([user("Hi")], folder, max_tokens=3, seed=0).usage.completion_tokens == 3
 
 
 def test_cache_goes_on_where_it_was(tiny_model):
