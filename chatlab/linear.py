@@ -1,4 +1,4 @@
-"""Linear layers: a matrix of weights, in float32 or quantised, times vectors.
+"""Linear layers: a matrix of weights, plain or in few bits, times vectors.
 
 In: vectors [n, inputs] in float32. Out: vectors [n, outputs] in float32. Knows nothing of what the numbers mean, nor of
 where weights are stored.
@@ -8,17 +8,20 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
-__all__ = ["GROUP", "MANY", "DenseLinear", "Int4Linear", "Int8Linear", "Linear", "RefinedLinear"]
+from chatlab import kernels
+from chatlab.kernels import GROUP, OUTPUTS
 
-ALIGNMENT = 16  # bytes
-TINY = 1e-30  # a row of zeros would have no scale to divide by
+__all__ = ["MANY", "DenseLinear", "Linear", "PackedLinear"]
+
 MANY = 96  # vectors for which unpacking the weights first is faster than doing so while multiplying
-LARGEST = 64  # how many products of a vector are computed again by finer weights
-GROUP = 32  # how many neighbouring weights of a row share a scale, in GGUF's 4-bit blocks as in PyTorch's kernel
+NO_BIAS = np.empty(0, np.float32)
 
 
 class Linear(ABC):
@@ -26,6 +29,7 @@ class Linear(ABC):
 
     bias: Tensor | None = None
     outputs: int
+    arrays: tuple[npt.NDArray[Any], ...] = ()  # words, scales and bias as the kernels take them; none of plain weights
 
     @abstractmethod
     def multiply(self, vectors: Tensor) -> Tensor:
@@ -62,102 +66,71 @@ class DenseLinear(Linear):
         return self.weight[torch.tensor(numbers)].float()
 
 
-class Int4Linear(Linear):
-    """Weights of 4 bits: each is `(nibble − 8) × scale + zero`, with one scale and one zero for a group of 32.
+class PackedLinear(Linear):
+    """Weights of 4 or 8 bits: each is `whole number × scale + minimum`, with both for a group of 32 inputs.
 
-    `nibbles` are the whole numbers 0–15, two to a byte (the lower half first), [outputs, inputs / 2] uint8. `scales`
-    hold scale and zero, [inputs / 32, outputs, 2] bfloat16. PyTorch's kernel for CPUs unpacks them while it multiplies,
-    in bfloat16 because it is fast in nothing else. For many vectors, as a prompt has, they are unpacked once for all.
+    `words` hold the whole numbers, 8 or 4 to a word of 32 bits (the first in the lowest bits), and lie in the blocks
+    that chatlab's kernels want: [blocks, inputs / 8 or 4, OUTPUTS] int32. `scales` are scale and minimum, float32
+    [blocks, groups, 2, OUTPUTS]. The last block is filled up with zeros.
+
+    >>> whole = torch.arange(32, dtype=torch.uint8)[None]  # one output, 32 inputs
+    >>> linear = PackedLinear(*packed(whole, torch.tensor([[[0.5, -1.0]]]), bits=8), outputs=1)
+    >>> linear.rows([0])[0, :4].tolist(), linear(torch.ones(1, 32)).item()
+    ([-1.0, -0.5, 0.0, 0.5], 216.0)
     """
 
-    def __init__(self, nibbles: Tensor, scales: Tensor, bias: Tensor | None = None) -> None:
-        self.nibbles = nibbles
-        whole = torch.stack([nibbles & 15, nibbles >> 4], dim=-1).flatten(1)  # [outputs, inputs]
-        self.packed = torch._convert_weight_to_int4pack_for_cpu(whole.int(), 1)
-        self.scales = scales.contiguous()
-        self.bias = bias
-        self.outputs = len(nibbles)
-
-    def multiply(self, vectors: Tensor) -> Tensor:
-        """Return the products [n, outputs] of vectors [n, inputs]."""
-        vectors = vectors.bfloat16()
-        if len(vectors) < MANY:
-            return torch._weight_int4pack_mm_for_cpu(vectors, self.packed, GROUP, self.scales).float()
-        # Rounded as the kernel does, so that the company a vector is in changes next to nothing.
-        halves = vectors.float().view(len(vectors), -1, 2).transpose(1, 2).flatten(1)  # as `unpacked` has its columns
-        return torch.nn.functional.linear(halves, self.unpacked()).bfloat16().float()
-
-    def unpacked(self) -> Tensor:
-        """Return the weights [outputs, inputs] float32: the columns of even number, then those of odd number."""
-        scale, zero = self.scales.float().permute(2, 1, 0)[..., None]  # [outputs, groups, 1]
-        bytes_ = self.nibbles.view(self.outputs, -1, GROUP // 2)
-        weights = torch.empty(self.outputs, 2, *bytes_.shape[1:])
-        torch.mul(bytes_ & 15, scale, out=weights[:, 0])
-        torch.mul(bytes_ >> 4, scale, out=weights[:, 1])
-        return weights.add_((zero - 8 * scale)[:, None]).flatten(1)
-
-    def rows(self, numbers: Sequence[int]) -> Tensor:
-        """Return the rows of these numbers, [n, inputs] float32."""
-        return self.unpacked()[torch.tensor(numbers)].view(len(numbers), 2, -1).transpose(1, 2).flatten(1)
-
-
-class Int8Linear(Linear):
-    """Weights of 8 bits: whole numbers [outputs, inputs] int8, and one scale for each row, [outputs] bfloat16.
-
-    Raises `ValueError` unless the inputs are a multiple of 16: PyTorch's kernel crashes where a row does not begin at
-    a multiple of 16 bytes.
-    """
-
-    def __init__(self, weight: Tensor, scales: Tensor) -> None:
-        if weight.shape[1] % ALIGNMENT:
-            raise ValueError(f"The inputs of 8-bit weights must be a multiple of {ALIGNMENT}, not {weight.shape[1]}.")
-        # What is mapped from a file may begin anywhere; what PyTorch allocates begins where it should.
-        self.weight = weight.clone() if weight.data_ptr() % ALIGNMENT else weight
+    def __init__(self, words: Tensor, scales: Tensor, outputs: int, bias: Tensor | None = None) -> None:
+        self.words = words
         self.scales = scales
-        self.outputs = len(weight)
-
-    @classmethod
-    def quantised(cls, weight: Tensor) -> Int8Linear:
-        """Return the nearest 8-bit weights to those given, [outputs, inputs] float32."""
-        scales = (weight.abs().amax(dim=1).clamp(min=TINY) / 127).bfloat16()
-        return cls((weight / scales[:, None].float()).round_().clamp_(-127, 127).to(torch.int8), scales)
+        self.outputs = outputs
+        self.bias = bias
+        self.inputs = scales.shape[1] * GROUP
+        self.arrays = (words.numpy().view(np.uint32), scales.numpy(), NO_BIAS if bias is None else bias.numpy())
 
     def multiply(self, vectors: Tensor) -> Tensor:
-        """Return the products [n, outputs] of vectors [n, inputs]."""
-        return torch._weight_int8pack_mm(vectors.bfloat16(), self.weight, self.scales).float()
-
-    def rows(self, numbers: Sequence[int]) -> Tensor:
-        """Return the rows of these numbers, [n, inputs] float32."""
-        index = torch.tensor(numbers)
-        return self.weight[index].float() * self.scales[index, None].float()
-
-
-class RefinedLinear(Linear):
-    """8-bit weights for every product, and finer ones, [outputs, inputs] float16, for the 64 largest of each vector.
-
-    So a head costs a quarter of a plain one, and the tokens that may come next still have the logits they should. With
-    8 bits and the kernel's bfloat16 alone two likely tokens may be equal, and the choice between them arbitrary.
-
-    >>> coarse = Int8Linear.quantised(torch.tensor([[1.0, 0.001], [1.0, 0.002]]).repeat(1, 8))
-    >>> fine = torch.tensor([[1.0, 0.001], [1.0, 0.002]]).repeat(1, 8).half()
-    >>> vector = torch.ones(1, 16)
-    >>> coarse(vector).tolist(), RefinedLinear(coarse, fine)(vector).argmax().item()
-    ([[8.0, 8.0]], 1)
-    """
-
-    def __init__(self, coarse: Int8Linear, fine: Tensor) -> None:
-        self.coarse = coarse
-        self.fine = fine
-        self.outputs = coarse.outputs
-
-    def multiply(self, vectors: Tensor) -> Tensor:
-        """Return the products [n, outputs] of vectors [n, inputs]."""
-        products = self.coarse.multiply(vectors)
-        for vector, row in zip(vectors, products, strict=True):
-            largest = row.topk(min(LARGEST, self.outputs), sorted=False).indices
-            row[largest] = torch.mv(self.fine[largest].float(), vector)
+        """Return the products [n, outputs] of vectors [n, inputs]; those of many are equal but for rounding."""
+        if len(vectors) >= MANY:
+            return torch.mm(vectors, self.unpacked())[:, : self.outputs].contiguous()
+        products = torch.empty(len(vectors), self.outputs)
+        words, scales, _ = self.arrays
+        with kernels.turn_taking:
+            kernels.multiply(words, scales, NO_BIAS, vectors.contiguous().numpy(), products.numpy())
         return products
 
+    def unpacked(self) -> Tensor:
+        """Return the weights as they lie in the blocks, [inputs, outputs or a few more] float32."""
+        weights = torch.empty(self.inputs, len(self.words) * OUTPUTS)
+        with kernels.turn_taking:
+            kernels.unpack(*self.arrays[:2], weights.numpy())
+        return weights
+
     def rows(self, numbers: Sequence[int]) -> Tensor:
-        """Return the finer rows of these numbers, [n, inputs] float32."""
-        return self.fine[torch.tensor(numbers)].float()
+        """Return the rows of these numbers, [n, inputs] float32."""
+        block, output = np.divmod(np.asarray(numbers), OUTPUTS)
+        words, scales, _ = self.arrays
+        each = self.inputs // words.shape[1]  # numbers in a word
+        shifts = np.arange(0, 32, 32 // each, dtype=np.uint32)
+        whole = (words[block, :, output][..., None] >> shifts) & np.uint32(2 ** (32 // each) - 1)
+        grouped = whole.reshape(len(block), -1, GROUP).astype(np.float32)
+        scale, minimum = np.moveaxis(scales[block, :, :, output], -1, 0)[..., None]  # [n, groups, 1]
+        return torch.from_numpy((grouped * scale + minimum).reshape(len(block), -1))
+
+
+def packed(whole: Tensor, scales: Tensor, *, bits: int) -> tuple[Tensor, Tensor]:
+    """Return words and scales as `PackedLinear` wants them.
+
+    `whole` are the whole numbers [outputs, inputs] uint8, `scales` their scales and minima [outputs, groups, 2].
+    """
+    outputs, inputs = whole.shape
+    missing = -outputs % OUTPUTS
+    numbers = np.pad(whole.numpy(), ((0, missing), (0, 0)))
+    bytes_ = numbers if bits == 8 else numbers[:, ::2] | numbers[:, 1::2] << 4
+    words = np.ascontiguousarray(bytes_).view(np.int32)
+    pairs = np.pad(scales.float().numpy(), ((0, missing), (0, 0), (0, 0)))
+    return _in_blocks(words), _in_blocks(pairs.reshape(len(pairs), -1)).view(-1, inputs // GROUP, 2, OUTPUTS)
+
+
+def _in_blocks(rows: npt.NDArray[Any]) -> Tensor:
+    """Return rows [blocks × OUTPUTS, columns] as [blocks, columns, OUTPUTS]."""
+    blocks = rows.reshape(-1, OUTPUTS, rows.shape[1]).transpose(0, 2, 1)
+    return torch.from_numpy(np.ascontiguousarray(blocks))

@@ -10,10 +10,8 @@ like its neighbour. Knows nothing of text, nor of how weights are stored.
     ──►──┴──────────────────────────────────────────────────────────+──┬── norm ─► gate, up ─► down ──┐
                                                                        └──────────────────────────────+──►
 
-Of a token's time, about 60 % goes to the 4-bit products, 15 % to the head, 7 % each to attention and norms; the rest to
-copies and Python. Eight texts at once take 2.3 times as long as one. (ONNX Runtime's 4-bit kernel takes half as long
-for one, but rounds vectors to 8 bits, and not to do so costs what it gains.) A prompt of 2,000 tokens is read at 0.84
-of Transformers' speed: attention is a third of that, to unpack the weights an eighth.
+A prompt goes through PyTorch, layer by layer as it is written here. A few tokens go through loops that are compiled,
+which do the same (see `kernels`): of a token's time, BENCH_TODO
 """
 
 from __future__ import annotations
@@ -26,6 +24,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import rms_norm, scaled_dot_product_attention, silu
 
+from chatlab import kernels
 from chatlab.errors import ReplyStoppedError
 from chatlab.linear import MANY, Linear
 
@@ -45,6 +44,11 @@ class Shape:
     context_length: int
     norm_epsilon: float
     rope_theta: float
+
+    @property
+    def turning(self) -> int:
+        """How many heads turn with their place: queries and keys do, values do not."""
+        return self.heads + self.key_value_heads
 
 
 @dataclass(frozen=True)
@@ -147,6 +151,8 @@ class Llama:
         self.norm = norm
         self.head = head
         self.rotations = rotations(shape)
+        matrices = [matrix for layer in self.layers for matrix in vars(layer).values() if isinstance(matrix, Linear)]
+        self.compiled = all(matrix.arrays for matrix in matrices)  # for a few tokens
 
     @property
     def vocab_size(self) -> int:
@@ -181,46 +187,89 @@ class Llama:
                 runs[-1].texts += 1
             else:
                 runs.append(Run(cache.memory, cache.place, cache.length, len(token_ids)))
-        turn = self._turn([self.rotations[cache.length : cache.length + len(ids)] for ids, cache in texts])
+        turn = torch.cat([self.rotations[cache.length : cache.length + len(ids)] for ids, cache in texts])
         vectors = self.embeddings.rows([token_id for token_ids, _ in texts for token_id in token_ids])  # [n, hidden]
-        for number, layer in enumerate(self.layers):
+        layer_of = self._few if self.compiled and len(vectors) < MANY else self._many
+        for number in range(len(self.layers)):
             if interrupted():
                 raise ReplyStoppedError("The model was stopped while it was reading.")
-            vectors = vectors + self._attention(number, layer, vectors, turn, runs)
-            vectors = vectors + self._mlp(layer, vectors)
+            with kernels.turn_taking:
+                vectors = layer_of(number, vectors, turn, runs)
         return vectors
 
     @torch.inference_mode()
     def logits(self, vectors: Tensor) -> Tensor:
-        """Return the logits [n, vocab_size] of the tokens that follow these vectors [n, hidden]."""
-        return self.head(self._norm(vectors, self.norm))
+        """Return the logits [n, vocab_size] of the tokens that follow these vectors [n, hidden].
+
+        A vector's logits do not depend on how many there are: a few go through the head at a time.
+        """
+        return torch.cat([self.head(few) for few in self._norm(vectors, self.norm).split(MANY - 1)])  # type: ignore[no-untyped-call]
 
     def _norm(self, vectors: Tensor, weight: Tensor) -> Tensor:
         """Bring every vector to a common length, then stretch each of its numbers by a learnt weight."""
         return rms_norm(vectors, weight.shape, weight, self.shape.norm_epsilon)
 
-    def _turn(self, places: list[Tensor]) -> Tensor:
-        """Return how far the queries, keys and values of n tokens turn: [n, all their heads, head_dim / 2]."""
-        turn = torch.cat(places)[:, None]  # [n, 1, head_dim / 2]
-        turning = turn.expand(-1, self.shape.heads + self.shape.key_value_heads, -1)
-        still = torch.ones_like(turn).expand(-1, self.shape.key_value_heads, -1)  # to multiply by 1 turns nothing
-        return torch.cat([turning, still], dim=1)
+    def _many(self, number: int, vectors: Tensor, turn: Tensor, runs: list[Run]) -> Tensor:
+        """Return the vectors [n, hidden] after a layer; `turn` [n, head_dim / 2] says how far each token turns."""
+        layer = self.layers[number]
+        vectors = vectors + self._attention(number, layer, vectors, turn, runs)
+        return vectors + self._mlp(layer, vectors)
 
     def _attention(self, number: int, layer: Layer, vectors: Tensor, turn: Tensor, runs: list[Run]) -> Tensor:
         """Return what each token gathers from itself and those before it: [n, hidden]."""
         mixed = layer.query_key_value(self._norm(vectors, layer.attention_norm))
-        turned = rotate(mixed.view(len(vectors), -1, self.shape.head_dim), turn)  # [n, all heads, head_dim]
-        gathered = []
-        for run, heads in zip(runs, torch.split(turned, [run.texts * run.tokens for run in runs]), strict=True):
-            queries, keys_values = heads[:, : self.shape.heads], heads[:, self.shape.heads :]
-            keys, values = run.add(number, keys_values)
-            gathered.append(attend(queries, keys, values))
+        heads = mixed.view(len(vectors), -1, self.shape.head_dim)  # [n, all heads, head_dim]
+        rotate(heads[:, : self.shape.turning], turn[:, None])
+        gathered = [
+            self._gather(number, run, own)
+            for run, own in zip(runs, torch.split(heads, [run.texts * run.tokens for run in runs]), strict=True)
+        ]
         return layer.attention_output(torch.cat(gathered) if len(gathered) > 1 else gathered[0])
+
+    def _gather(self, number: int, run: Run, heads: Tensor) -> Tensor:
+        """Store the keys and values of a run's tokens, and return what they gather: [texts × tokens, hidden]."""
+        queries, keys_values = heads[:, : self.shape.heads], heads[:, self.shape.heads :]
+        keys, values = run.add(number, keys_values)
+        return attend(queries, keys, values)
 
     def _mlp(self, layer: Layer, vectors: Tensor) -> Tensor:
         """Return what each token, by itself, makes of what it gathered: [n, hidden]."""
         gate, up = layer.gate_up(self._norm(vectors, layer.mlp_norm)).chunk(2, dim=-1)
         return layer.down(silu(gate).mul_(up))
+
+    def _few(self, number: int, vectors: Tensor, turn: Tensor, runs: list[Run]) -> Tensor:
+        """Return what `_many` does, for a few tokens and packed weights, in compiled loops."""
+        layer, shape = self.layers[number], self.shape
+        heads = torch.empty(len(vectors), shape.heads + 2 * shape.key_value_heads, shape.head_dim)
+        gathered = torch.empty(len(vectors), shape.heads * shape.head_dim)
+        kernels.mix(
+            vectors.numpy(),
+            layer.attention_norm.numpy(),
+            shape.norm_epsilon,
+            layer.query_key_value.arrays,
+            torch.view_as_real(turn).numpy(),
+            shape.turning,
+            heads.flatten(1).numpy(),
+        )
+        start = 0
+        for run in runs:
+            own = slice(start, start + run.texts * run.tokens)
+            if run.tokens == 1:
+                memory = run.memory.layers[number].numpy()
+                kernels.attend(heads[own].numpy(), memory, run.place, run.start, gathered[own].numpy())
+            else:
+                gathered[own] = self._gather(number, run, heads[own])
+            start = own.stop
+        kernels.think(
+            vectors.numpy(),
+            gathered.numpy(),
+            layer.attention_output.arrays,
+            layer.mlp_norm.numpy(),
+            shape.norm_epsilon,
+            layer.gate_up.arrays,
+            layer.down.arrays,
+        )
+        return vectors
 
 
 def groups(texts: Sequence[tuple[Sequence[int], KVCache]]) -> Iterator[list[tuple[Sequence[int], KVCache]]]:
@@ -255,9 +304,12 @@ def attend(queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
     texts, groups, length, head_dim = keys.shape
     heads, n = queries.shape[1], len(queries) // texts
     if n > 1:  # the same for a whole prompt, by PyTorch in pieces that fit into the processor's own memory
-        earlier = torch.ones(n, length, dtype=torch.bool).tril(length - n)  # a token must not look at those after it
         by_head = queries.view(texts, n, heads, head_dim).transpose(1, 2)
-        found = scaled_dot_product_attention(by_head, keys, values, attn_mask=earlier, enable_gqa=True)
+        # A token must not look at those after it. Where nothing came before, PyTorch leaves out that half by itself.
+        earlier = torch.ones(n, length, dtype=torch.bool).tril(length - n) if n < length else None
+        found = scaled_dot_product_attention(
+            by_head, keys, values, attn_mask=earlier, is_causal=earlier is None, enable_gqa=True
+        )
         return found.transpose(1, 2).reshape(texts * n, heads * head_dim)
     # From here on a row is one head's query of one token: heads / groups rows in each group of each text.
     rows = queries.reshape(texts * groups, heads // groups, head_dim)
@@ -277,12 +329,12 @@ def rotations(shape: Shape) -> Tensor:
     return torch.polar(torch.ones_like(angles), angles)
 
 
-def rotate(vectors: Tensor, turn: Tensor) -> Tensor:
+def rotate(vectors: Tensor, turn: Tensor) -> None:
     """Turn each pair of neighbouring numbers [..., head_dim], read as a complex one: to multiply is to turn.
 
-    >>> quarter = torch.polar(torch.ones(1), torch.full((1,), math.pi / 2))
-    >>> rotate(torch.tensor([1.0, 0.0]), quarter).round().tolist()
+    >>> quarter, vector = torch.polar(torch.ones(1), torch.full((1,), math.pi / 2)), torch.tensor([1.0, 0.0])
+    >>> rotate(vector, quarter)
+    >>> vector.round().tolist()
     [-0.0, 1.0]
     """
-    pairs = torch.view_as_complex(vectors.view(*vectors.shape[:-1], -1, 2))
-    return torch.view_as_real(pairs * turn).flatten(-2)
+    torch.view_as_complex(vectors.view(*vectors.shape[:-1], -1, 2)).mul_(turn)

@@ -1,7 +1,7 @@
 """The Llama model: chatlab's own forward pass as a model that chats, on a CPU and with 4-bit weights.
 
 In: a folder that a GGUF file was converted to. Out: a `ChatModel` several times as fast as Transformers' on the same
-machine, which reads many texts at once. Transformers' network on the exact weights is its `network`, for who wants to
+machine, which reads many texts at once. Transformers' network on the same weights is its `network`, for who wants to
 look inside. Knows nothing of messages or requests.
 """
 
@@ -21,10 +21,11 @@ from transformers import PreTrainedTokenizerFast
 from chatlab.chat_model import ChatModel
 from chatlab.files import fingerprint
 from chatlab.interruption import interrupted
+from chatlab.kernels import prepare
 from chatlab.llama import KVCache, Llama
 from chatlab.prefixes import PrefixCache
 from chatlab.threads import Threads
-from chatlab.weights.int4 import FILE, load_int4
+from chatlab.weights.packed import FILE, load_packed
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -58,7 +59,8 @@ class LlamaModel(ChatModel):
         self.folder = folder
         self.prefixes = PrefixCache()
         self.threads = Threads()
-        self.llama: Llama = load_int4(folder, config)
+        self.llama: Llama = load_packed(folder, config)
+        prepare()
 
     @property
     def vocab_size(self) -> int:
@@ -67,7 +69,7 @@ class LlamaModel(ChatModel):
 
     @cached_property
     def network(self) -> PreTrainedModel:
-        """Transformers' network on the exact weights, in float32; loaded when it is first asked for."""
+        """Transformers' network on the same weights, in float32; loaded when it is first asked for."""
         # Imported here: it takes longer than loading this model does.
         from chatlab.transformers_model import load_folder
 

@@ -24,7 +24,7 @@ from chatlab.weights.conversion import converted
 from chatlab.weights.download import DEFAULT_MODEL, fetch
 from chatlab.weights.home import home
 from chatlab.weights.hub import hub_folder
-from chatlab.weights.int4 import has_int4
+from chatlab.weights.packed import has_packed
 
 __all__ = ["ChatModel", "chosen", "load", "resolve", "use"]
 
@@ -115,7 +115,7 @@ def _canonical(name: str | Path | None) -> str:
 
 def _load(name: str, device: str, chat_template: str | None) -> ChatModel:
     folder, title = _locate(name)
-    if device == "cpu" and has_int4(folder):
+    if device == "cpu" and has_packed(folder):
         return LlamaModel(title, folder, chat_template=chat_template)
     # Imported here: Transformers' networks take longer to import than a model of chatlab's own takes to load.
     from chatlab.transformers_model import load_folder

@@ -20,6 +20,8 @@ from pathlib import Path
 import psutil
 import torch
 
+from chatlab.kernels import use_threads
+
 __all__ = ["Threads"]
 
 FIRST_LOOK = 0.05  # seconds, when a model is loaded
@@ -105,6 +107,7 @@ def _use(number: int) -> int:
     """Let PyTorch use so many threads, and return the number."""
     if torch.get_num_threads() != number:
         torch.set_num_threads(number)
+    use_threads(number)
     return number
 
 

@@ -131,6 +131,7 @@ def write_gguf(
     model: Any,
     *,
     kind: Kind = Kind.F32,
+    tables: Kind | None = None,
     pre: str = "smollm",
     edit: Callable[[Any], None] = lambda writer: None,
     leave_out: str = "",
@@ -164,6 +165,8 @@ def write_gguf(
         if gguf_name == leave_out:
             continue
         stored = kind if parameter.dim() == 2 else Kind.F32
+        if tables is not None and name in ("model.embed_tokens.weight", "lm_head.weight"):
+            stored = tables
         weights = parameter.numpy().copy()
         parameter.copy_(torch.from_numpy(gguf.dequantize(gguf.quantize(weights, stored), stored)))
         if architecture == "llama" and ".q_proj." in name:
@@ -373,7 +376,7 @@ def test_the_default_model_is_whole_tied_and_talks(smollm: Path, smollm_tokenize
 
 
 def test_the_folder_holds_standard_files_the_4_bit_weights_and_no_pickle(smollm: Path) -> None:
-    assert {path.name for path in smollm.iterdir()} == FILES | {"int4.safetensors"}
+    assert {path.name for path in smollm.iterdir()} == FILES | {"packed.safetensors"}
 
 
 @pytest.mark.parametrize(

@@ -8,10 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import LlamaConfig, LlamaForCausalLM, Qwen2Config, Qwen2ForCausalLM
 
+from chatlab import kernels
 from chatlab.errors import ReplyStoppedError
-from chatlab.linear import GROUP, Int4Linear, Int8Linear, RefinedLinear
+from chatlab.linear import MANY, PackedLinear, packed
 from chatlab.llama import FIRST_CAPACITY, KVCache, KVMemory, Layer, Llama, Run, Shape, attend, rotate, rotations
-from chatlab.weights.int4 import build_llama
+from chatlab.weights.packed import build_llama
 
 VOCABULARY = 97
 NETWORKS = {
@@ -72,16 +73,18 @@ def quantised():
     torch.manual_seed(0)
     shape = Shape(64, 4, 2, 16, context_length=2048, norm_epsilon=1e-5, rope_theta=5000.0)
 
-    def int4(outputs, inputs):
-        scales = torch.rand(inputs // GROUP, outputs, 2) * 0.06 - torch.tensor([0.0, 0.03])
-        return Int4Linear(torch.randint(0, 256, (outputs, inputs // 2), dtype=torch.uint8), scales.bfloat16())
+    def matrix(outputs, inputs, bits=4):
+        scales = torch.rand(outputs, inputs // 32, 2) * 0.06 * 16 / 2**bits - torch.tensor([0.0, 0.25])
+        whole = torch.randint(0, 2**bits, (outputs, inputs), dtype=torch.uint8)
+        return PackedLinear(*packed(whole, scales, bits=bits), outputs)
 
     layers = [
-        Layer(torch.rand(64) + 0.5, int4(128, 64), int4(64, 64), torch.rand(64) + 0.5, int4(192, 64), int4(64, 96))
+        Layer(
+            torch.rand(64) + 0.5, matrix(128, 64), matrix(64, 64), torch.rand(64) + 0.5, matrix(192, 64), matrix(64, 96)
+        )
         for _ in range(3)
     ]
-    weight = torch.randn(VOCABULARY, 64)
-    head = RefinedLinear(Int8Linear.quantised(weight), weight.half())
+    head = matrix(VOCABULARY, 64, bits=8)
     return Llama(shape, head, layers, torch.ones(64), head)
 
 
@@ -264,13 +267,9 @@ def test_copies_side_by_side_are_as_each_alone_to_the_last_bit(quantised, number
 
 
 def test_copies_side_by_side_go_through_attention_as_one_and_grow_together(quantised, monkeypatch):
-    import chatlab.llama
-
-    prompt, sizes, real = quantised.new_cache(), [], attend
+    prompt, sizes, real = quantised.new_cache(), [], kernels.attend
     quantised.read([(ids(30), prompt)])
-    monkeypatch.setattr(
-        chatlab.llama, "attend", lambda queries, keys, values: sizes.append(len(keys)) or real(queries, keys, values)
-    )
+    monkeypatch.setattr(kernels, "attend", lambda heads, *others: sizes.append(len(heads)) or real(heads, *others))
     copies, one = prompt.copies(3), prompt.copies(1)[0]
     for token_id in ids(FIRST_CAPACITY + 20, seed=1):
         together = quantised.read([([token_id], cache) for cache in (*copies, one)])
@@ -310,10 +309,46 @@ def test_attention_is_pytorchs_own(texts, n, before, heads):
     torch.testing.assert_close(found, expected.transpose(1, 2).flatten(2).flatten(0, 1), atol=1e-5, rtol=1e-5)
 
 
+@given(st.integers(1, 3), st.integers(0, 40), st.sampled_from([(4, 4), (4, 2), (4, 1)]), st.integers(0, 2))
+@settings(max_examples=40, deadline=None)
+def test_compiled_attention_is_that_of_many_tokens(texts, before, heads, place):
+    generator = torch.Generator().manual_seed(before)
+    memory = KVMemory(1, place + texts + 1, heads[1], 8, capacity=before + 3)
+    memory.layers[0][:] = torch.randn(memory.layers[0].shape, generator=generator)
+    mixed = torch.randn(texts, heads[0] + 2 * heads[1], 8, generator=generator)
+    other = KVMemory(1, place + texts + 1, heads[1], 8, capacity=before + 3)
+    other.layers[0][:] = memory.layers[0]
+    keys, values = Run(other, place, before, 1, texts).add(0, mixed[:, heads[0] :])
+    expected = attend(mixed[:, : heads[0]], keys, values)
+    found = torch.full((texts, heads[0] * 8), torch.nan)
+    kernels.attend(mixed.numpy(), memory.layers[0].numpy(), place, before, found.numpy())
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
+    assert torch.equal(memory.layers[0], other.layers[0]), "the keys and values are stored, and nothing else is touched"
+
+
+@pytest.mark.parametrize("n", [1, 2, 50, MANY - 1])
+def test_a_few_tokens_in_compiled_loops_are_as_many_in_pytorch(quantised, n, monkeypatch):
+    history, new = ids(60), ids(n, seed=1)
+    found = []
+    for compiled in (True, False):
+        monkeypatch.setattr(quantised, "compiled", compiled)
+        cache = quantised.new_cache()
+        quantised.read([(history, cache)])
+        found.append(quantised.read([(new, cache)]))
+    torch.testing.assert_close(*found, atol=1e-3, rtol=1e-3)
+    assert found[0].std() > 0.3 and not torch.equal(*found), "they went two ways"
+
+
 def test_turned_vectors_tell_how_far_apart_they_are():
     """A query's product with a key depends on their distance alone, which is the point of turning them."""
     turns = rotations(Shape(8, 1, 1, 8, context_length=100, norm_epsilon=1e-5, rope_theta=10_000.0))
     query, key = torch.randn(2, 8, generator=torch.Generator().manual_seed(0))
-    products = [rotate(query, turns[place + 5]) @ rotate(key, turns[place]) for place in range(90)]
+
+    def turned(vector, turn):
+        copy = vector.clone()
+        rotate(copy, turn)
+        return copy
+
+    products = [turned(query, turns[place + 5]) @ turned(key, turns[place]) for place in range(90)]
     torch.testing.assert_close(torch.stack(products), products[0].expand(90), atol=1e-4, rtol=1e-4)
-    assert abs(products[0] - rotate(query, turns[9]) @ rotate(key, turns[0])) > 1e-2
+    assert abs(products[0] - turned(query, turns[9]) @ turned(key, turns[0])) > 1e-2

@@ -18,6 +18,7 @@ from types import ModuleType
 from typing import Any
 from unittest import mock
 
+import numpy as np
 from jupyter_client.manager import KernelManager
 from jupyter_client.provisioning.local_provisioner import LocalProvisioner
 
@@ -91,4 +92,5 @@ def _run_kernel(arguments: list[str], cwd: str, env: dict[str, str]) -> None:
     multiprocessing.current_process().daemon = False  # which may not start processes of its own
     sys.path[0] = ""
     sys.argv[1:] = arguments
+    np.random.seed()  # else each copy draws what the others draw
     IPKernelApp.launch_instance(arguments, parent_handle=os.getppid())

@@ -10,19 +10,22 @@ import errno
 import os
 import re
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from filelock import FileLock
 
+from chatlab import kernels
 from chatlab.errors import ModelFilesError
 from chatlab.files import fingerprint
 from chatlab.weights.home import home
 
 __all__ = ["converted"]
 
-FORMAT = 3  # raise it when the files in the folder change, so that older folders are not used
+FORMAT = 4  # raise it when the files in the folder change, so that older folders are not used
 MEGABYTE = 1_000_000
 ELSEWHERE = "Free some space, or set CHATLAB_HOME to a folder on another disk."
 
@@ -101,6 +104,31 @@ def _writing(models: Path, needed: int | None = None) -> Iterator[None]:
         raise
 
 
+@contextmanager
+def _compiling_kernels() -> Iterator[None]:
+    """Let another process compile chatlab's kernels meanwhile, once for all: both take seconds.
+
+    Where it cannot, or its work cannot be kept, whoever runs a model compiles them. The compiler's first level of
+    optimisation takes less time than its last, and the kernels are as fast.
+    """
+    if kernels.multiply.signatures:  # this process has them
+        yield
+        return
+    process = subprocess.Popen(
+        [sys.executable, "-c", "from chatlab.kernels import prepare; prepare()"],
+        env=os.environ | {"NUMBA_OPT": "1"},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        yield
+        process.wait()
+    finally:
+        process.kill()
+        process.wait()
+
+
 def _convert(gguf_path: Path, folder: Path) -> None:
     # Imported here: a model that is converted already needs none of this, and it takes a second.
     from transformers import GenerationConfig
@@ -117,7 +145,7 @@ def _convert(gguf_path: Path, folder: Path) -> None:
             f"{free // MEGABYTE:,} MB are free there. {ELSEWHERE}"
         )
     tokenizer = gguf_tokenizer(metadata, gguf_path)
-    with _writing(folder.parent, needed):
+    with _writing(folder.parent, needed), _compiling_kernels():
         tokenizer.save_pretrained(folder)
         save_model(gguf_path, metadata, tensors, folder)
         GenerationConfig(  # last: Transformers may have written one without every end token

@@ -23,7 +23,7 @@ from tqdm.auto import tqdm
 
 from chatlab.errors import ModelFilesError
 from chatlab.weights.gguf_tokenizer import ORIGINAL_INSTEAD
-from chatlab.weights.int4 import save_int4
+from chatlab.weights.packed import save_packed
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig
@@ -113,7 +113,7 @@ def save_model(gguf_path: Path, metadata: dict[str, Any], tensors: list[gguf.Rea
     def reorder(name: str, rows: npt.NDArray[Any]) -> npt.NDArray[Any]:
         return _in_order(name, rows, config)
 
-    save_int4({_name(tensor.name, gguf_path): tensor for tensor in tensors}, folder, reorder=reorder)
+    save_packed({_name(tensor.name, gguf_path): tensor for tensor in tensors}, config, folder, reorder=reorder)
 
 
 def _config(metadata: dict[str, Any], tensors: list[gguf.ReaderTensor], gguf_path: Path) -> PreTrainedConfig:

@@ -1,0 +1,80 @@
+"""The compiled loops as such: when they are compiled, and that threads may call them."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+import chatlab
+from chatlab import kernels
+
+KERNELS = (kernels.multiply, kernels.unpack, kernels.mix, kernels.attend, kernels.think)
+
+COMPILING = """
+from chatlab import kernels
+from chatlab.weights.conversion import _compiling_kernels
+with _compiling_kernels():
+    assert not kernels.multiply.signatures, "another process does it"
+kernels.prepare()
+print(sum(kernel.stats.cache_hits.total() for kernel in (kernels.multiply, kernels.mix, kernels.attend)))
+"""
+
+AT_ONCE = """
+import threading
+import chatlab
+from chatlab import kernels, user
+
+model = chatlab.load()
+texts = []
+
+def reply():
+    ids, cache = chatlab.encode("Once upon a time"), None
+    for _ in range(40):
+        logits, cache = model.next_token_logits(ids, cache)
+        ids = [int(logits.argmax())]
+    texts.append(ids)
+
+threads = [threading.Thread(target=reply) for _ in range(4)]
+for each in threads:
+    each.start()
+for each in threads:
+    each.join()
+print(type(kernels.turn_taking).__name__, len(texts), len({tuple(text) for text in texts}))
+"""
+
+
+def python(code, **variables):
+    process = subprocess.run(
+        [sys.executable, "-c", code], env=os.environ | variables, capture_output=True, text=True, timeout=300
+    )
+    assert process.returncode == 0, process.stderr
+    return process.stdout.split()
+
+
+def test_a_loaded_model_compiles_nothing_more(model):
+    """A type that was not foreseen would stop a reply for seconds."""
+    kernels.prepare()
+    before = [len(kernel.signatures) for kernel in KERNELS]
+    prompt = chatlab.encode("Once upon a time ") * 30
+    logits, cache = model.next_token_logits(prompt)
+    copies = model.forks(cache, 3)
+    model.next_token_logits([int(logits.argmax())], cache)
+    model.next_logits_of_many([([number], copy) for number, copy in enumerate(copies)])
+    model.next_token_logits([1, 2, 3], cache)
+    model.logits(prompt)
+    assert [len(kernel.signatures) for kernel in KERNELS] == before
+
+
+def test_the_first_conversion_lets_another_process_compile(tmp_path):
+    assert python(COMPILING, NUMBA_CACHE_DIR=str(tmp_path)) == ["3"]
+    assert list(tmp_path.rglob("*.nbc"))
+
+
+@pytest.mark.parametrize(("layer", "lock"), [("default", ""), ("workqueue", "RLock")])
+def test_threads_may_reply_at_once(layer, lock, model):
+    """numba's own pool ends the process where two threads use it at once; a machine may have no other."""
+    name, replies, different = python(AT_ONCE, NUMBA_THREADING_LAYER=layer)
+    assert (replies, different) == ("4", "1") and name == (lock or type(kernels.turn_taking).__name__)
