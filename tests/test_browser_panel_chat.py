@@ -330,7 +330,7 @@ COMPARE = """
 from chatlab import Conversation
 from chatlab.panels import ComparePanel
 systems = ["You are a helpful assistant.", "You are Captain Byte, a friendly robot."]
-chats = [Conversation(system=system, temperature=0, max_completion_tokens=600) for system in systems]
+chats = [Conversation(system=system, temperature=0, max_completion_tokens=4000) for system in systems]
 ComparePanel(*chats, names=("assistant", "robot"))
 """
 

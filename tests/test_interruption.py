@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 LOAD = "import chatlab; print(chatlab.load().tokenizer.encode('hello  12345'))"
@@ -17,11 +18,10 @@ SECONDS = 180
 def size_of(home: Path, pattern: str) -> int:
     """Return the bytes of the files that match, without minding those that vanish meanwhile."""
     total = 0
-    for path in home.glob(pattern):
-        try:
-            total += path.stat().st_size if path.is_file() else 0
-        except FileNotFoundError:
-            continue
+    with suppress(FileNotFoundError):  # of a folder that is being listed
+        for path in home.glob(pattern):
+            with suppress(FileNotFoundError):
+                total += path.stat().st_size if path.is_file() else 0
     return total
 
 

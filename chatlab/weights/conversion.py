@@ -59,7 +59,8 @@ def converted(gguf_path: Path) -> Path:
                 shutil.rmtree(leftover)
             try:
                 building.mkdir()
-                _convert(gguf_path, building)
+                with _compiling_kernels():
+                    _convert(gguf_path, building)
                 os.replace(building, folder)
             finally:
                 shutil.rmtree(building, ignore_errors=True)
@@ -145,7 +146,7 @@ def _convert(gguf_path: Path, folder: Path) -> None:
             f"{free // MEGABYTE:,} MB are free there. {ELSEWHERE}"
         )
     tokenizer = gguf_tokenizer(metadata, gguf_path)
-    with _writing(folder.parent, needed), _compiling_kernels():
+    with _writing(folder.parent, needed):
         tokenizer.save_pretrained(folder)
         save_model(gguf_path, metadata, tensors, folder)
         GenerationConfig(  # last: Transformers may have written one without every end token
