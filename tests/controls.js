@@ -24,12 +24,13 @@ panel => {
 
   function recordOf(element) {
     const key = element.closest(GROUPS) ?? element;
-    if (byElement.has(key)) return byElement.get(key);
-    const base = nameOf(element);
+    const base = nameOf(element), known = byElement.get(key);
+    if (known?.base === base) return known; // by another name it is another control
     let name = base;
     // A control that was made anew is still the same one; a second one that is there beside the first is not.
-    for (let number = 2; byName.get(name)?.element.isConnected; number++) name = `${base} (${number})`;
-    const record = byName.get(name) ?? { name, mouse: false, keyboard: false };
+    const isThere = record => record?.element.isConnected && byElement.get(record.element) === record;
+    for (let number = 2; isThere(byName.get(name)); number++) name = `${base} (${number})`;
+    const record = byName.get(name) ?? { name, base, mouse: false, keyboard: false };
     record.element = key;
     byName.set(name, record);
     byElement.set(key, record);

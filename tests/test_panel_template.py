@@ -139,6 +139,19 @@ def test_buttons_add_and_remove():
     assert panel.messages == [user("")] and panel.prompt is not None
 
 
+def test_what_is_being_typed_outlives_the_buttons():
+    """A browser sends a slow kernel the press of a button before the last letters that were typed."""
+    panel = a_panel(user("a"), user("b"))
+    typed_into = panel.fields.contents[1]
+    panel.fields.remove_buttons[0].click()
+    panel.add_button.click()
+    typed_into.value = "Ahoy"
+    assert panel.messages == [user("Ahoy"), assistant("")]
+    assert [field.description for field in panel.fields.contents] == ["Content 0", "Content 1"]
+    panel.fields.remove_buttons[0].click()
+    assert panel.messages == [assistant("")]
+
+
 def test_fields_change_the_prompt():
     panel = a_panel(user("a"))
     panel.fields.roles[0].value, panel.fields.contents[0].value = "assistant", "Ahoy"

@@ -115,16 +115,23 @@ def test_clients_are_let_in_in_turns_however_much_one_asks(scheduler):
     assert sorted(log[:2]) == ["greedy 1", "modest 1"], "the client with one request had to wait for both of the other"
 
 
+async def a_few_turns():
+    for _ in range(10):
+        await asyncio.sleep(0)
+
+
 class Noting(ScriptedModel):
-    """Notes in a common list whose prompt it begins to read."""
+    """Notes in a common list whose prompt it begins to read, once whoever had a reply before has asked again."""
 
     def __init__(self, log, client, reply):
         super().__init__(reply)
         self.log, self.client = log, client
+        self.loop = asyncio.get_running_loop()
 
     def next_token_logits(self, input_ids, past_key_values=None):
         if past_key_values is None:
             self.log.append(self.client)
+            asyncio.run_coroutine_threadsafe(a_few_turns(), self.loop).result(10)
         return super().next_token_logits(input_ids, past_key_values)
 
 

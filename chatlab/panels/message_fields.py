@@ -37,6 +37,7 @@ class MessageFields(widgets.VBox):  # type: ignore[misc]
     def __init__(self, *, on_change: Callable[[], None], on_remove: Callable[[int], None]) -> None:
         self._on_change, self._on_remove = on_change, on_remove
         self._given: list[Message] = []
+        self._rows: list[widgets.HBox] = []
         self.roles: list[widgets.Dropdown] = []
         self.contents: list[widgets.Textarea] = []
         self.remove_buttons: list[widgets.Button] = []
@@ -52,19 +53,46 @@ class MessageFields(widgets.VBox):  # type: ignore[misc]
 
     @messages.setter
     def messages(self, messages: Sequence[Message]) -> None:
-        self._given = list(messages)
-        self.roles = [_role(index, message["role"]) for index, message in enumerate(messages)]
-        self.contents = [_content(index, message["content"]) for index, message in enumerate(messages)]
-        self.remove_buttons = [
-            widgets.Button(description=f"Remove {index}", layout={"width": "auto"}) for index in range(len(messages))
-        ]
-        for field in (*self.roles, *self.contents):
+        for each in (self._given, self._rows, self.roles, self.contents, self.remove_buttons):
+            each.clear()
+        for message in messages:
+            self._add_row(message)
+        self._show()
+
+    def append(self, message: Message) -> None:
+        """Add a row at the end. The others stay as they are, with what is being typed into them."""
+        self._add_row(message)
+        self._show()
+
+    def remove(self, index: int) -> None:
+        """Take a row away. The others stay as they are, with what is being typed into them."""
+        for each in (self._given, self._rows, self.roles, self.contents, self.remove_buttons):
+            del each[index]
+        self._show()
+
+    def _add_row(self, message: Message) -> None:
+        role, content = _role(message["role"]), _content(message["content"])
+        remove_button = widgets.Button(layout={"width": "auto"})
+        for field in (role, content):
             field.observe(self._changed, "value")
-        for index, button in enumerate(self.remove_buttons):
-            button.on_click(lambda _, index=index: self._on_remove(index))
-        rows = zip(self.roles, self.contents, self.remove_buttons, strict=True)
-        self.children = [widgets.HBox(row, layout={"flex_flow": "row wrap"}) for row in rows]
+        remove_button.on_click(lambda _: self._on_remove(self.remove_buttons.index(remove_button)))
+        self._given.append(message)
+        self.roles.append(role)
+        self.contents.append(content)
+        self.remove_buttons.append(remove_button)
+        self._rows.append(widgets.HBox([role, content, remove_button], layout={"flex_flow": "row wrap"}))
+        self._number(len(self._rows) - 1)
+
+    def _show(self) -> None:
+        """Show the rows and number them: in this order, so that no two ever have one name."""
+        self.children = self._rows
+        for index in range(len(self._rows)):
+            self._number(index)
         self._on_change()
+
+    def _number(self, index: int) -> None:
+        for field, name in zip(self._rows[index].children, ("Role", "Content", "Remove"), strict=True):
+            field.description = f"{name} {index}"
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.messages!r})"
@@ -73,17 +101,14 @@ class MessageFields(widgets.VBox):  # type: ignore[misc]
         self._on_change()
 
 
-def _role(index: int, role: str) -> widgets.Dropdown:
+def _role(role: str) -> widgets.Dropdown:
     options = list(dict.fromkeys([*ROLES, role]))
-    return widgets.Dropdown(
-        options=options, value=role, description=f"Role {index}", style=LABELLED, layout={"width": "14em"}
-    )
+    return widgets.Dropdown(options=options, value=role, style=LABELLED, layout={"width": "14em"})
 
 
-def _content(index: int, content: str) -> widgets.Textarea:
+def _content(content: str) -> widgets.Textarea:
     return widgets.Textarea(
         value=content,
-        description=f"Content {index}",
         rows=min(MOST_ROWS, 2 + content.count("\n")),
         style=LABELLED,
         layout={**WIDE, "min_width": "18em"},

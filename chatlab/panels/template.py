@@ -157,14 +157,12 @@ class TemplatePanel(Panel):
         messages = self.messages
         if message is None:
             message = assistant("") if messages and messages[-1]["role"] == "user" else user("")
-        self.fields.messages = [*messages, message]
+        self.fields.append(message)
         self._say(f"Message {len(messages)} is new.")
 
     def remove(self, index: int) -> None:
         """Take a message away."""
-        messages = self.messages
-        del messages[index]
-        self.fields.messages = messages
+        self.fields.remove(index)
         self._say(f"Message {index} is gone.")
 
     def reset(self) -> None:
