@@ -291,8 +291,10 @@ def _unknown_model(name: str) -> typer.BadParameter:
 
 
 def _prepare_default_model() -> None:
+    from chatlab.kernels import prepare
     from chatlab.weights.conversion import converted
     from chatlab.weights.download import DEFAULT_MODEL, fetch
 
     converted(fetch())
+    prepare()
     print(f"{DEFAULT_MODEL.name} is ready.")

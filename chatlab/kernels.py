@@ -20,6 +20,7 @@ from typing import Any
 import numba
 import numpy as np
 from numba import float32, float64, int64, njit, prange, uint32
+from tqdm.auto import tqdm
 
 __all__ = ["GROUP", "OUTPUTS", "attend", "mix", "multiply", "prepare", "think", "turn_taking", "unpack", "use_threads"]
 
@@ -234,29 +235,32 @@ def attend(heads, memory, place, start, gathered):
     groups, head_dim = memory.shape[2], memory.shape[4]
     each = heads.shape[1] // groups - 2  # queries that share keys
     size = np.float32(1 / np.sqrt(head_dim))
-    for part in prange(len(heads) * groups):
-        text, group = part // groups, part % groups
-        for number in range(head_dim):
-            memory[0, place + text, group, start, number] = heads[text, each * groups + group, number]
-            memory[1, place + text, group, start, number] = heads[text, (each + 1) * groups + group, number]
+    for text in range(len(heads)):
+        for kind in range(2):
+            for group in range(groups):
+                for number in range(head_dim):
+                    new = heads[text, (each + kind) * groups + group, number]
+                    memory[kind, place + text, group, start, number] = new
+    for part in prange(len(heads) * groups * each):
+        text, head = part // (groups * each), part % (groups * each)
+        group = head // each
         weights = np.empty(start + 1, np.float32)
-        for head in range(group * each, (group + 1) * each):
-            highest = np.float32(-np.inf)
-            for token in range(start + 1):
-                score = np.float32(0)
-                for number in range(head_dim):
-                    score += heads[text, head, number] * memory[0, place + text, group, token, number]
-                weights[token] = score * size
-                highest = max(highest, weights[token])
-            found = np.zeros(head_dim, np.float32)
-            total = np.float32(0)
-            for token in range(start + 1):
-                weight = np.exp(weights[token] - highest)
-                total += weight
-                for number in range(head_dim):
-                    found[number] += weight * memory[1, place + text, group, token, number]
+        highest = np.float32(-np.inf)
+        for token in range(start + 1):
+            score = np.float32(0)
             for number in range(head_dim):
-                gathered[text, head * head_dim + number] = found[number] / total
+                score += heads[text, head, number] * memory[0, place + text, group, token, number]
+            weights[token] = score * size
+            highest = max(highest, weights[token])
+        found = np.zeros(head_dim, np.float32)
+        total = np.float32(0)
+        for token in range(start + 1):
+            weight = np.exp(weights[token] - highest)
+            total += weight
+            for number in range(head_dim):
+                found[number] += weight * memory[1, place + text, group, token, number]
+        for number in range(head_dim):
+            gathered[text, head * head_dim + number] = found[number] / total
 
 
 @njit(**OPTIONS)
@@ -284,12 +288,16 @@ def think(vectors, gathered, attention_output, norm, epsilon, gate_up, down):
 
 
 def prepare() -> None:
-    """Compile the kernels, or find them compiled: so no reply waits for it."""
+    """Compile the kernels, or find them compiled: so no reply waits for it. A bar tells what takes long."""
     numbers, vectors, tensor = float32[::1], float32[:, ::1], float32[:, :, ::1]
     words, scales, memory = uint32[:, :, ::1], float32[:, :, :, ::1], float32[:, :, :, :, ::1]
     packed = numba.types.Tuple((words, scales, numbers))
-    multiply.compile((words, scales, numbers, vectors, vectors))
-    unpack.compile((words, scales, vectors))
-    mix.compile((vectors, numbers, float64, packed, tensor, int64, vectors))
-    attend.compile((tensor, memory, int64, int64, vectors))
-    think.compile((vectors, vectors, packed, numbers, float64, packed, packed))
+    types = {
+        unpack: (words, scales, vectors),
+        attend: (tensor, memory, int64, int64, vectors),
+        multiply: (words, scales, numbers, vectors, vectors),
+        mix: (vectors, numbers, float64, packed, tensor, int64, vectors),
+        think: (vectors, vectors, packed, numbers, float64, packed, packed),
+    }
+    for kernel, its in tqdm(types.items(), desc="Compiling chatlab's kernels, once", delay=1, leave=False):
+        kernel.compile(its)

@@ -19,6 +19,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -61,6 +62,17 @@ class Layer:
     mlp_norm: Tensor  # [hidden]
     gate_up: Linear  # hidden → 2 × mlp width
     down: Linear  # mlp width → hidden
+
+    @property
+    def matrices(self) -> tuple[Linear, ...]:
+        """The four linear layers."""
+        return self.query_key_value, self.attention_output, self.gate_up, self.down
+
+    def arguments(self, epsilon: float) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
+        """Return the weights as the kernels `mix` and `think` want them."""
+        mix, *think = (matrix.arrays for matrix in self.matrices)
+        attention_norm, mlp_norm = self.attention_norm.numpy(), self.mlp_norm.numpy()
+        return (attention_norm, epsilon, mix), (think[0], mlp_norm, epsilon, think[1], think[2])
 
 
 class KVMemory:
@@ -151,8 +163,8 @@ class Llama:
         self.norm = norm
         self.head = head
         self.rotations = rotations(shape)
-        matrices = [matrix for layer in self.layers for matrix in vars(layer).values() if isinstance(matrix, Linear)]
-        self.compiled = all(matrix.arrays for matrix in matrices)  # for a few tokens
+        packed = all(matrix.arrays for layer in self.layers for matrix in layer.matrices)
+        self.compiled = [layer.arguments(shape.norm_epsilon) for layer in self.layers] if packed else []
 
     @property
     def vocab_size(self) -> int:
@@ -189,12 +201,10 @@ class Llama:
                 runs.append(Run(cache.memory, cache.place, cache.length, len(token_ids)))
         turn = torch.cat([self.rotations[cache.length : cache.length + len(ids)] for ids, cache in texts])
         vectors = self.embeddings.rows([token_id for token_ids, _ in texts for token_id in token_ids])  # [n, hidden]
-        layer_of = self._few if self.compiled and len(vectors) < MANY else self._many
-        for number in range(len(self.layers)):
+        read = self._few if self.compiled and len(vectors) < MANY else self._many
+        for _ in read(vectors, turn, runs):
             if interrupted():
                 raise ReplyStoppedError("The model was stopped while it was reading.")
-            with kernels.turn_taking:
-                vectors = layer_of(number, vectors, turn, runs)
         return vectors
 
     @torch.inference_mode()
@@ -209,11 +219,15 @@ class Llama:
         """Bring every vector to a common length, then stretch each of its numbers by a learnt weight."""
         return rms_norm(vectors, weight.shape, weight, self.shape.norm_epsilon)
 
-    def _many(self, number: int, vectors: Tensor, turn: Tensor, runs: list[Run]) -> Tensor:
-        """Return the vectors [n, hidden] after a layer; `turn` [n, head_dim / 2] says how far each token turns."""
-        layer = self.layers[number]
-        vectors = vectors + self._attention(number, layer, vectors, turn, runs)
-        return vectors + self._mlp(layer, vectors)
+    def _many(self, vectors: Tensor, turn: Tensor, runs: list[Run]) -> Iterator[int]:
+        """Let vectors [n, hidden] go through the layers; yield the number of each before it is begun.
+
+        `turn` [n, head_dim / 2] says how far each token turns.
+        """
+        for number, layer in enumerate(self.layers):
+            yield number
+            vectors += self._attention(number, layer, vectors, turn, runs)
+            vectors += self._mlp(layer, vectors)
 
     def _attention(self, number: int, layer: Layer, vectors: Tensor, turn: Tensor, runs: list[Run]) -> Tensor:
         """Return what each token gathers from itself and those before it: [n, hidden]."""
@@ -237,39 +251,25 @@ class Llama:
         gate, up = layer.gate_up(self._norm(vectors, layer.mlp_norm)).chunk(2, dim=-1)
         return layer.down(silu(gate).mul_(up))
 
-    def _few(self, number: int, vectors: Tensor, turn: Tensor, runs: list[Run]) -> Tensor:
-        """Return what `_many` does, for a few tokens and packed weights, in compiled loops."""
-        layer, shape = self.layers[number], self.shape
+    def _few(self, vectors: Tensor, turn: Tensor, runs: list[Run]) -> Iterator[int]:
+        """Do what `_many` does, for a few tokens and packed weights, in compiled loops."""
+        shape, texts = self.shape, [run.texts * run.tokens for run in runs]
         heads = torch.empty(len(vectors), shape.heads + 2 * shape.key_value_heads, shape.head_dim)
         gathered = torch.empty(len(vectors), shape.heads * shape.head_dim)
-        kernels.mix(
-            vectors.numpy(),
-            layer.attention_norm.numpy(),
-            shape.norm_epsilon,
-            layer.query_key_value.arrays,
-            torch.view_as_real(turn).numpy(),
-            shape.turning,
-            heads.flatten(1).numpy(),
-        )
-        start = 0
-        for run in runs:
-            own = slice(start, start + run.texts * run.tokens)
-            if run.tokens == 1:
-                memory = run.memory.layers[number].numpy()
-                kernels.attend(heads[own].numpy(), memory, run.place, run.start, gathered[own].numpy())
-            else:
-                gathered[own] = self._gather(number, run, heads[own])
-            start = own.stop
-        kernels.think(
-            vectors.numpy(),
-            gathered.numpy(),
-            layer.attention_output.arrays,
-            layer.mlp_norm.numpy(),
-            shape.norm_epsilon,
-            layer.gate_up.arrays,
-            layer.down.arrays,
-        )
-        return vectors
+        here, mixed, found = vectors.numpy(), heads.flatten(1).numpy(), gathered.numpy()
+        turns = torch.view_as_real(turn).numpy()
+        parts = list(zip(runs, torch.split(heads, texts), torch.split(gathered, texts), strict=True))
+        for number, (to_mix, to_think) in enumerate(self.compiled):
+            yield number
+            with kernels.turn_taking:
+                kernels.mix(here, *to_mix, turns, shape.turning, mixed)
+                for run, own, its in parts:
+                    if run.tokens == 1:
+                        memory = run.memory.layers[number].numpy()
+                        kernels.attend(own.numpy(), memory, run.place, run.start, its.numpy())
+                    else:
+                        its.copy_(self._gather(number, run, own))
+                kernels.think(here, found, *to_think)
 
 
 def groups(texts: Sequence[tuple[Sequence[int], KVCache]]) -> Iterator[list[tuple[Sequence[int], KVCache]]]:

@@ -30,7 +30,7 @@ MOST = 8  # the products of a small model are too small to share among more
 MANY = 16  # tokens, from which on work is shared out among all free cores
 CGROUP = Path("/sys/fs/cgroup/cpu.max")  # where Linux says how much of the processor a container may use
 TRIALS = 4  # how many single tokens tell how fast a number of threads is
-FORGET = 100  # single tokens, after which the other numbers are tried anew
+FORGET = 200  # single tokens, after which the other numbers are tried anew
 
 
 class Threads:
@@ -38,7 +38,7 @@ class Threads:
 
     `adapt` looks at the machine, at most twice a second, and lets PyTorch use all free cores. `reading` does so for a
     piece of work, with fewer threads where the last few tokens have shown that to be faster. It tries the other numbers
-    again every hundred tokens, for what else the machine does changes, and one bad moment must not count for ever.
+    again every two hundred tokens, for what else the machine does changes, and one bad moment must not count for ever.
 
     >>> threads = Threads()
     >>> 1 <= threads.adapt() <= os.cpu_count()

@@ -24,14 +24,14 @@ panel => {
 
   function recordOf(element) {
     const key = element.closest(GROUPS) ?? element;
-    const base = nameOf(element), known = byElement.get(key);
-    if (known?.base === base) return known; // by another name it is another control
+    if (byElement.has(key)) return byElement.get(key);
+    const base = nameOf(element);
     let name = base;
     // A control that was made anew is still the same one; a second one that is there beside the first is not.
-    const isThere = record => record?.element.isConnected && byElement.get(record.element) === record;
+    const isThere = record => record?.element.isConnected && nameOf(record.element) === record.base;
     for (let number = 2; isThere(byName.get(name)); number++) name = `${base} (${number})`;
     const record = byName.get(name) ?? { name, base, mouse: false, keyboard: false };
-    record.element = key;
+    record.element = element;
     byName.set(name, record);
     byElement.set(key, record);
     return record;
