@@ -22,7 +22,8 @@ from chatlab.chat_model import ChatModel
 from chatlab.files import fingerprint
 from chatlab.interruption import interrupted
 from chatlab.kernels import prepare
-from chatlab.llama import KVCache, Llama
+from chatlab.kv_memory import KVCache
+from chatlab.llama import Llama
 from chatlab.prefixes import PrefixCache
 from chatlab.threads import Threads
 from chatlab.weights.packed import FILE, load_packed

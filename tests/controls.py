@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 WATCH = (Path(__file__).parent / "controls.js").read_text(encoding="utf-8")
-MOST_TABS = 150  # more stops than any panel has
+MOST_TABS = 900  # more stops than any panel has: two rows of tokens may hold 400 buttons each
 SECONDS_TO_SETTLE = 0.25  # between two steps of a number: each goes to Python and comes back
 
 # Which key brings the focus nearer to a control; nothing once it is there. Radio buttons of one name are one stop.
@@ -25,6 +25,10 @@ TOWARDS = """control => {
     return 'Tab';
   }
   return now.compareDocumentPosition(control) & Node.DOCUMENT_POSITION_PRECEDING ? 'Shift+Tab' : 'Tab' }"""
+
+FOCUSED = """() => {
+  const now = document.activeElement;
+  return `${now.localName} “${(now.ariaLabel || now.labels?.[0]?.textContent || now.textContent).slice(0, 20)}”` }"""
 
 
 def watch(panel):
@@ -44,7 +48,7 @@ def check_every_control(panel):
 
 def tab_to(control):
     """Bring the focus to a control by Tab and Shift+Tab alone; raise `AssertionError` where they do not lead to it."""
-    keyboard, turns, last = control.page.keyboard, 0, None
+    keyboard, turns, last, way = control.page.keyboard, 0, None, []
     if control.evaluate("control => control === document.activeElement"):  # a script may have brought it here
         keyboard.press("Tab")
     for _ in range(MOST_TABS):
@@ -55,7 +59,8 @@ def tab_to(control):
         if turns > 3:  # past it, back, and past it again
             break
         keyboard.press(key)
-    raise AssertionError(f"Tab does not lead to {control}")
+        way.append(f"{key} to {control.page.evaluate(FOCUSED)}")
+    raise AssertionError(f"Tab does not lead to {control}: {', '.join(way)}")
 
 
 def press(control, key="Enter"):

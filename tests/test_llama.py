@@ -11,8 +11,9 @@ from transformers import LlamaConfig, LlamaForCausalLM, Qwen2Config, Qwen2ForCau
 
 from chatlab import kernels
 from chatlab.errors import ReplyStoppedError
+from chatlab.kv_memory import FIRST_CAPACITY, KVCache, KVMemory, Run
 from chatlab.linear import MANY, PackedLinear, packed
-from chatlab.llama import FIRST_CAPACITY, KVCache, KVMemory, Layer, Llama, Run, Shape, attend, rotate, rotations
+from chatlab.llama import Layer, Llama, Shape, attend, rotate, rotations
 from chatlab.weights.packed import build_llama
 
 VOCABULARY = 97

@@ -22,7 +22,7 @@ from chatlab.evidence.common import fault_of, the_claim, what_the_code_prints
 from chatlab.forward import ForwardPass, inspect_forward
 from chatlab.generation import generate
 from chatlab.kv_cache import kv_cache_size
-from chatlab.llama import KVCache
+from chatlab.kv_memory import KVCache
 from chatlab.llama_model import LlamaModel
 from chatlab.messages import Message, assistant, system, user, validate
 from chatlab.prefixes import PrefixCache
