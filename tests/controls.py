@@ -10,10 +10,11 @@ import time
 from pathlib import Path
 
 WATCH = (Path(__file__).parent / "controls.js").read_text(encoding="utf-8")
-MOST_TABS = 900  # more stops than any panel has: two rows of tokens may hold 400 buttons each
+MOST_TABS = 150  # more stops than any panel has
 SECONDS_TO_SETTLE = 0.25  # between two steps of a number: each goes to Python and comes back
 
-# Which key brings the focus nearer to a control; nothing once it is there. Radio buttons of one name are one stop.
+# Which key brings the focus nearer to a control; nothing once it is there. Radio buttons of one name are one stop, and
+# so is a row of tokens: arrow keys go along it.
 TOWARDS = """control => {
   const now = document.activeElement, panel = control.closest('.chatlab-panel');
   if (now === control || (control.type === 'radio' && now.type === 'radio' && now.name && now.name === control.name))
@@ -24,7 +25,10 @@ TOWARDS = """control => {
     panel.addEventListener('blur', () => panel.removeAttribute('tabindex'), { once: true });
     return 'Tab';
   }
-  return now.compareDocumentPosition(control) & Node.DOCUMENT_POSITION_PRECEDING ? 'Shift+Tab' : 'Tab' }"""
+  const back = now.compareDocumentPosition(control) & Node.DOCUMENT_POSITION_PRECEDING;
+  const row = now.closest('.chatlab-token-row');
+  if (row && row === control.closest('.chatlab-token-row')) return back ? 'ArrowLeft' : 'ArrowRight';
+  return back ? 'Shift+Tab' : 'Tab' }"""
 
 FOCUSED = """() => {
   const now = document.activeElement;

@@ -50,6 +50,7 @@ LAYERS = [
     "records",
     "kernels",
     "linear",
+    "kv_memory",
     "llama",
     "weights.packed",
     "weights.gguf",

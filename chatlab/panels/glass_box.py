@@ -19,14 +19,15 @@ from chatlab.messages import user
 from chatlab.model import resolve
 from chatlab.panels.panel import LABELLED, WIDE, Panel, Throttle, number_field
 from chatlab.panels.rooms import ROOMS, facts_html, origin, others, token_title
-from chatlab.panels.token_row import TokenRow
+from chatlab.panels.token_row import ROW_KEYS, TokenRow
 from chatlab.turn import Turn
 
 __all__ = ["GlassBox"]
 
 EXPLANATION = (
     "One turn, looked at from each room it passes: messages → prompt → tokens → probabilities → chunks → response. "
-    "Make the reply one token at a time, then pick any token: it is marked in every room."
+    "Make the reply one token at a time, then pick any token: it is marked in every room. "
+    "With the keyboard, Tab goes to a row of tokens and the arrow keys along it."
 )
 
 
@@ -62,7 +63,7 @@ class GlassBox(Panel):
         self._build(message, system, temperature, seed, max_completion_tokens)
         super().__init__(
             [
-                widgets.HTML(f'<div class="chatlab-note">{EXPLANATION}</div>'),
+                widgets.HTML(f'<div class="chatlab-note">{EXPLANATION}</div>{ROW_KEYS}'),
                 self.message_box,
                 self.system_box,
                 widgets.HBox(

@@ -11,12 +11,44 @@ from collections.abc import Sequence
 import ipywidgets as widgets
 
 from chatlab.chat_model import ChatModel
-from chatlab.panels.panel import LABELLED
+from chatlab.panels.panel import LABELLED, on_page
 from chatlab.steps import token_name
 
-__all__ = ["TokenRow"]
+__all__ = ["ROW_KEYS", "TokenRow"]
 
 MOST_BUTTONS = 400  # a browser is slow with thousands
+
+# A row is one stop for Tab, as a toolbar is, and the arrow keys move along it: nobody wants to go by 400 buttons. A
+# panel with such rows needs it once. Buttons are made anew as a reply grows, so the page is watched.
+ROW_KEYS = on_page(
+    "chatlab-panel",
+    """const tokensOf = row => [...row.querySelectorAll('button')];
+const oneStop = () => {
+  for (const row of box.querySelectorAll('.chatlab-token-row')) {
+    const tokens = tokensOf(row), focused = tokens.find(token => token === document.activeElement);
+    const stop = focused ?? row.querySelector('button.mod-active') ?? tokens[0];
+    for (const token of tokens) {
+      token.tabIndex = token === stop ? 0 : -1;
+      token.setAttribute('data-lm-suppress-shortcuts', 'true');
+    }
+  }
+};
+box.addEventListener('focusin', oneStop);
+box.addEventListener('keydown', event => {
+  const row = event.target.closest('.chatlab-token-row');
+  if (!row || event.ctrlKey || event.altKey || event.metaKey) return;
+  const tokens = tokensOf(row), at = tokens.indexOf(event.target), last = tokens.length - 1;
+  const there = { ArrowLeft: at - 1, ArrowUp: at - 1, ArrowRight: at + 1, ArrowDown: at + 1, Home: 0, End: last };
+  const next = tokens[there[event.key]];
+  if (at < 0 || !(event.key in there)) return;
+  event.preventDefault();
+  next?.focus();
+});
+new MutationObserver(oneStop).observe(box, {
+  childList: true, subtree: true, attributes: true, attributeFilter: ['class'],
+});
+oneStop();""",
+)
 
 
 class TokenRow(widgets.ToggleButtons):  # type: ignore[misc]
