@@ -189,17 +189,19 @@ def test_stop_is_quick_and_other_cells_run_meanwhile(page, lab):
         stopped = turns(panel).last.inner_text()
         time.sleep(0.5)
         assert turns(panel).last.inner_text() == stopped
-        if number == 1:
+        if number == 1:  # undone first: who sees a story that was broken off may say only a little of the next
+            button(panel, "Undo").click()
+            turns(panel).first.wait_for(state="detached")
             field(panel).fill(STORY)
             button(panel, "Send").click()
-            turns(panel).nth(1).wait_for()
+            turns(panel).first.wait_for()
     for _ in range(2):
         field(panel).fill("The sea is wide and the wind is cold. " * 150)
         button(panel, "Send").click()
         panel.locator("[role=status]:has-text('thinking')").wait_for()
         button(panel, "Stop").click()
         panel.locator("text=stopped after 0 pieces").wait_for()
-        assert turns(panel).count() == 2, "it had begun to answer"
+        assert turns(panel).count() == 1, "it had begun to answer"
     shown = run_cell(page, 2).get_by_text("seconds:").inner_text()
     seconds = [float(each) for each in shown.split()[1:]]
     assert len(seconds) == 4 and min(seconds[:2]) < 0.5 and min(seconds[2:]) < 0.5
