@@ -13,6 +13,7 @@ os.environ["TOKENIZERS_PARALLELISM"] = "false"
 import ipykernel.ipkernel
 import ipykernel.kernelapp  # noqa: F401
 import torch
+from tqdm import tqdm
 
 import chatlab.exercises.exercises
 import chatlab.streaming
@@ -22,6 +23,7 @@ from chatlab.weights.download import is_fetched
 __all__: list[str] = []
 
 torch.set_num_threads(1)
+tqdm.monitor_interval = 0  # else the first progress bar begins a thread that looks after all of them
 if is_fetched():
     with suppress(ChatlabError):  # whoever asks for the model is told why there is none
         chatlab.load()
