@@ -118,6 +118,7 @@ def _compiling_kernels() -> Iterator[None]:
     process = subprocess.Popen(
         [sys.executable, "-c", "from chatlab.kernels import prepare; prepare()"],
         env=os.environ | {"NUMBA_OPT": "1"},
+        cwd=Path(kernels.__file__).parents[1],  # a process finds the chatlab that lies where it begins before any other
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
