@@ -1,303 +1,251 @@
-"""Kernels: the loops of the forward pass that numba compiles, for a few tokens at a time.
+"""Kernels: what the forward pass does to a few tokens, compiled as a whole.
 
-In: arrays in float32, and weights in whole numbers of 4 or 8 bits. Out: arrays that are filled. Knows nothing of texts.
+In: arrays in float32, and packed weights. Out: arrays that are filled, or added to. Knows nothing of texts.
 
-A product with one vector takes as long as the weights need to come from memory and to be unpacked. PyTorch's kernels do
-so only with vectors that are rounded to 8 bits of precision, and to call thirty small operations for a layer took as
-long as their work. So what a layer does to a token is compiled as a whole; numba needs no compiler on the machine.
-
-A processor multiplies eight or sixteen neighbouring numbers at once. So weights lie in blocks of 96 outputs, in which
-the weights of one input are neighbours. (Loops over single numbers, without slices, compile in a third of the time.)
+PyTorch's thirty operations for a layer took as long to call as to do, so numba compiles them; it needs no compiler on
+the machine. Several threads share each of them: see `team`. (Loops over single numbers compile in a third of the time
+that slices take.)
 """
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext, suppress
-from importlib import import_module
-from threading import RLock
-from typing import Any
-
-import numba
 import numpy as np
-from numba import float32, float64, int64, njit, prange, uint32
+from numba import carray, float32, float64, int64, njit, types, uint32
+from numba.extending import intrinsic
 from tqdm.auto import tqdm
 
-__all__ = ["GROUP", "OUTPUTS", "attend", "mix", "multiply", "prepare", "think", "turn_taking", "unpack", "use_threads"]
+from chatlab.products import GROUP, INNER, OPTIONS, OUTPUTS, SUMS, multiply_block, room, rounded, unpack_group
+from chatlab.team import finish, take, wait
 
-GROUP = 32  # how many neighbouring weights of an output share a scale, in GGUF's blocks
-OUTPUTS = 96  # in a block
-OPTIONS: dict[str, Any] = {
-    "cache": True,  # compiled once, when chatlab is first used on a machine
-    "nogil": True,
-    "error_model": "numpy",
-    "fastmath": {"contract"},  # a * b + c may be rounded once in place of twice
-}
-INNER: dict[str, Any] = OPTIONS | {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
-SUMS: dict[str, Any] = OPTIONS | {"fastmath": {"contract", "reassoc"}}  # sums in any order, eight at a time
+__all__ = ["STEPS", "multiply", "prepare", "read", "unpack"]
 
-
-def _is_threadsafe() -> bool:
-    """Whether two threads may run parallel loops at once: not in numba's own pool, its last resort."""
-    pools = [] if numba.config.THREADING_LAYER == "workqueue" else ["tbbpool", "omppool"]
-    for pool in pools:
-        with suppress(ImportError):  # a library of the system is missing
-            import_module(f"numba.np.ufunc.{pool}")
-            return True
-    return False
-
-
-# Hold it while you call a kernel: where two may not run at once, it lets one after the other.
-turn_taking: AbstractContextManager[Any] = nullcontext() if _is_threadsafe() else RLock()
-
-
-def use_threads(number: int) -> None:
-    """Let the kernels that this thread calls use so many threads."""
-    numba.set_num_threads(min(number, numba.config.NUMBA_NUM_THREADS))
-
-
-def _of_bits(bits: int) -> tuple[Any, Any]:
-    """Return two functions for a group of weights of so many bits in a block: one adds products, one unpacks."""
-    each = 32 // bits  # whole numbers in a word
-    mask = np.uint32(2**bits - 1)
-
-    @njit(inline="always", **OPTIONS)
-    def add_products(words, block, group, vectors, sums):
-        """Add the products of the group's whole numbers and the one vector to sums [OUTPUTS]."""
-        for number in range(GROUP // each):
-            word = group * (GROUP // each) + number
-            for output in range(OUTPUTS):
-                wholes, total = words[block, word, output], sums[output]
-                for place in range(each):
-                    weight = np.float32(np.int32((wholes >> np.uint32(bits * place)) & mask))
-                    total += weight * vectors[0, word * each + place]
-                sums[output] = total
-
-    @njit(inline="always", **OPTIONS)
-    def unpack_group(words, block, group, tile):
-        """Fill a tile [GROUP, OUTPUTS] with the group's whole numbers."""
-        for number in range(GROUP // each):
-            word = group * (GROUP // each) + number
-            for output in range(OUTPUTS):
-                wholes = words[block, word, output]
-                for place in range(each):
-                    weight = np.float32(np.int32((wholes >> np.uint32(bits * place)) & mask))
-                    tile[number * each + place, output] = weight
-
-    return add_products, unpack_group
-
-
-_add_nibbles, _unpack_nibbles = _of_bits(4)
-_add_bytes, _unpack_bytes = _of_bits(8)
+STEPS = 7  # of a layer
+QUERY_KEY_VALUE, ATTENTION_OUTPUT, GATE_UP, DOWN = range(4)  # the matrices of a layer
+CHUNK = 256  # numbers that go through the gates as one part
+NONE = np.empty(0, np.float32)
 
 
 @njit(**INNER)
-def _unpack_group(words, scales, block, group, tile):
-    """Fill a tile [GROUP, OUTPUTS] with a group's whole numbers, of 4 or of 8 bits."""
-    if words.shape[1] == scales.shape[1] * GROUP // 8:
-        _unpack_nibbles(words, block, group, tile)
-    else:
-        _unpack_bytes(words, block, group, tile)
-
-
-@njit(inline="always", **OPTIONS)
-def _add_group(scales, block, group, vectors, number, sums, totals):
-    """Add to totals [OUTPUTS] what the sums [OUTPUTS] of a group's whole numbers stand for, and clear the sums."""
-    inputs = np.float32(0)
-    for place in range(GROUP):
-        inputs += vectors[number, group * GROUP + place]
-    for output in range(OUTPUTS):
-        product = sums[output] * scales[block, group, 0, output] + inputs * scales[block, group, 1, output]
-        totals[number, output] += product
-        sums[output] = 0
-
-
-@njit(**INNER)
-def _multiply_one(words, scales, block, vectors, totals):
-    """Add a block's products of one vector to totals [1, OUTPUTS]; weights are unpacked as they are multiplied."""
-    sums = np.zeros(OUTPUTS, np.float32)
-    groups = scales.shape[1]
-    if words.shape[1] == groups * GROUP // 8:
-        for group in range(groups):
-            _add_nibbles(words, block, group, vectors, sums)
-            _add_group(scales, block, group, vectors, 0, sums, totals)
-    else:
-        for group in range(groups):
-            _add_bytes(words, block, group, vectors, sums)
-            _add_group(scales, block, group, vectors, 0, sums, totals)
-
-
-@njit(**INNER)
-def _multiply_few(words, scales, block, vectors, totals):
-    """Add a block's products to totals [n, OUTPUTS]; the weights of a group are unpacked once for all vectors.
-
-    They are added in the same order as for one vector, so that the products are the same to the last bit.
-    """
-    tile = np.empty((GROUP, OUTPUTS), np.float32)
-    sums = np.zeros(OUTPUTS, np.float32)
-    for group in range(scales.shape[1]):
-        _unpack_group(words, scales, block, group, tile)
-        for number in range(len(vectors)):
-            for first in range(0, GROUP, 8):
-                for output in range(OUTPUTS):
-                    total = sums[output]
-                    for place in range(8):
-                        total += tile[first + place, output] * vectors[number, group * GROUP + first + place]
-                    sums[output] = total
-            _add_group(scales, block, group, vectors, number, sums, totals)
-
-
-@njit(**INNER)
-def _multiply_block(words, scales, bias, block, vectors, products):
-    """Fill a block's part of the products."""
-    totals = np.zeros((len(vectors), OUTPUTS), np.float32)
-    if len(vectors) == 1:
-        _multiply_one(words, scales, block, vectors, totals)
-    else:
-        _multiply_few(words, scales, block, vectors, totals)
-    start = block * OUTPUTS
+def _normal(vectors, norm, epsilon, normal):
+    """Fill normal [n, hidden] with vectors brought to a common length, times the norm's weight [hidden]."""
     for number in range(len(vectors)):
-        for output in range(min(OUTPUTS, products.shape[1] - start)):
-            added = bias[start + output] if len(bias) else np.float32(0)
-            products[number, start + output] = totals[number, output] + added
-
-
-@njit(parallel=True, **OPTIONS)
-def multiply(words, scales, bias, vectors, products):
-    """Fill products [n, outputs] of vectors [n, inputs] and packed weights, plus a bias [outputs, or 0 for none].
-
-    `words` are [blocks, words, OUTPUTS] uint32, `scales` [blocks, groups, 2, OUTPUTS]: see `PackedLinear`.
-    """
-    for block in prange(len(words)):
-        _multiply_block(words, scales, bias, np.intp(block), vectors, products)
-
-
-@njit(parallel=True, **OPTIONS)
-def unpack(words, scales, weights):
-    """Fill weights [inputs, blocks × OUTPUTS] with what packed weights stand for."""
-    for block in prange(len(words)):
-        tile = np.empty((GROUP, OUTPUTS), np.float32)
-        for group in range(scales.shape[1]):
-            _unpack_group(words, scales, np.intp(block), group, tile)
-            for place in range(GROUP):
-                for output in range(OUTPUTS):
-                    scale, minimum = scales[block, group, 0, output], scales[block, group, 1, output]
-                    weights[group * GROUP + place, block * OUTPUTS + output] = tile[place, output] * scale + minimum
+        squares = _sum_of_squares(vectors[number])
+        factor = np.float32(1 / np.sqrt(squares / len(norm) + epsilon))
+        for place in range(len(norm)):
+            normal[number, place] = vectors[number, place] * factor * norm[place]
 
 
 @njit(**SUMS)
-def _normalise(vectors, weight, epsilon):
-    """Return vectors [n, hidden] brought to a common length, times weight [hidden]."""
-    normal = np.empty_like(vectors)
-    for number in range(len(vectors)):
-        squares = np.float32(0)
-        for place in range(len(weight)):
-            squares += vectors[number, place] * vectors[number, place]
-        factor = np.float32(1 / np.sqrt(squares / len(weight) + epsilon))
-        for place in range(len(weight)):
-            normal[number, place] = vectors[number, place] * factor * weight[place]
-    return normal
+def _sum_of_squares(vector):
+    total = np.float32(0)
+    for place in range(len(vector)):
+        total += vector[place] * vector[place]
+    return total
 
 
 @njit(**INNER)
-def _add(vectors, added):
-    for number in range(vectors.shape[0]):
-        for place in range(vectors.shape[1]):
-            vectors[number, place] += added[number, place]
+def _multiply(words, scales, bias, vectors, products, added, space, work, step):
+    """Do a share of the products [n, outputs] of vectors [n, inputs] and packed weights, plus a bias [outputs or 0].
+
+    They are added to what is there, or take its place.
+    """
+    outputs, each = products.shape[1], scales.shape[1] * GROUP // words.shape[1]
+    block = take(work, step)
+    if block < len(words):
+        rounded(vectors, each, space)
+    while block < len(words):
+        totals = multiply_block(words, scales, block, len(vectors), space)
+        start = block * OUTPUTS
+        for number in range(len(vectors)):
+            for output in range(min(OUTPUTS, outputs - start)):
+                product = totals[number, output] + (bias[start + output] if len(bias) else np.float32(0))
+                before = products[number, start + output] if added else np.float32(0)
+                products[number, start + output] = before + product
+        finish(work, step)
+        block = take(work, step)
+    wait(work, step, len(words))
 
 
 @njit(**OPTIONS)
-def mix(vectors, norm, epsilon, query_key_value, turns, turning, mixed):
-    """Fill mixed [n, all heads × head_dim] with queries, keys and values of vectors [n, hidden].
+def multiply(words, scales, vectors, products, work):
+    """Fill products [n, outputs] of vectors [n, inputs] and packed weights, in one step.
 
-    `query_key_value` are words, scales and bias. The first `turning` heads are turned, pair by pair, by cosines and
-    sines `turns` [n, head_dim / 2, 2].
+    `words` are [blocks, words, OUTPUTS] uint32, `scales` [blocks, groups, 2, OUTPUTS]: see `PackedLinear`.
     """
-    words, scales, bias = query_key_value
-    multiply(words, scales, bias, _normalise(vectors, norm, epsilon), mixed)
-    pairs = turns.shape[1]
-    for number in range(len(mixed)):
-        for head in range(turning):
-            for pair in range(pairs):
-                place = 2 * (head * pairs + pair)
-                x, y = mixed[number, place], mixed[number, place + 1]
-                cosine, sine = turns[number, pair, 0], turns[number, pair, 1]
-                mixed[number, place] = x * cosine - y * sine
-                mixed[number, place + 1] = x * sine + y * cosine
+    space = room(len(vectors), vectors.shape[1])
+    _multiply(words, scales, NONE, vectors, products, False, space, work, 0)
 
 
-@njit(parallel=True, **SUMS)
-def attend(heads, memory, place, start, gathered):
-    """Store the keys and values of one token of each text, and fill gathered [texts, heads × head_dim].
+@njit(**OPTIONS)
+def unpack(words, scales, weights, work):
+    """Fill weights [inputs, blocks × OUTPUTS] with what packed weights stand for, in one step."""
+    tile = room(0, 0)[3]
+    each = scales.shape[1] * GROUP // words.shape[1]
+    block = take(work, 0)
+    while block < len(words):
+        for group in range(scales.shape[1]):
+            unpack_group(words, scales, block, group, tile)
+            for place in range(GROUP):
+                word, number = place // each, place % each
+                shift = np.uint32(16 * (number // (each // 2)))
+                row = word * (each // 2) + number % (each // 2)
+                for output in range(OUTPUTS):
+                    whole = np.float32(np.int32((tile[row, output] >> shift) & np.uint32(0xFFFF)))
+                    scale, minimum = scales[block, group, 0, output], scales[block, group, 1, output]
+                    weights[group * GROUP + place, block * OUTPUTS + output] = whole * scale + minimum
+        finish(work, 0)
+        block = take(work, 0)
+    wait(work, 0, len(words))
 
-    `heads` [texts, all heads, head_dim] are queries, keys and values; `memory` [2, all texts, key_value_heads,
-    capacity, head_dim] holds the keys and values of `start` tokens of each text, the first text's at `place`.
-    """
+
+@intrinsic
+def _at(typing, address, example):
+    """Return a pointer to numbers of the example's type at an address."""
+
+    def code(context, builder, signature, args):
+        return builder.inttoptr(args[0], context.get_value_type(signature.return_type))
+
+    return types.CPointer(example)(int64, example), code
+
+
+@njit(**INNER)
+def _matrix(matrices, layer, kind):
+    """Return words, scales and bias of a layer's matrix; `Llama.matrices` says where they are."""
+    words, scales, bias, blocks, rows, groups, outputs = matrices[layer, kind]
+    return (
+        carray(_at(words, np.uint32(0)), (blocks, rows, OUTPUTS)),
+        carray(_at(scales, np.float32(0)), (blocks, groups, 2, OUTPUTS)),
+        carray(_at(bias, np.float32(0)), (outputs,)),
+    )
+
+
+@njit(**INNER)
+def _memory(address, place, groups, head_dim):
+    """Return the keys and values of a layer [2, texts, groups, capacity, head_dim] that lie at an address."""
+    return carray(_at(address, np.float32(0)), (2, place[0], groups, place[1], head_dim))
+
+
+@njit(**INNER)
+def _turn(mixed, number, turns, memory, place, turning):
+    """Turn the queries and keys of a token, and store its keys and values."""
     groups, head_dim = memory.shape[2], memory.shape[4]
-    each = heads.shape[1] // groups - 2  # queries that share keys
-    size = np.float32(1 / np.sqrt(head_dim))
-    for text in range(len(heads)):
-        for kind in range(2):
-            for group in range(groups):
-                for number in range(head_dim):
-                    new = heads[text, (each + kind) * groups + group, number]
-                    memory[kind, place + text, group, start, number] = new
-    for part in prange(len(heads) * groups * each):
-        text, head = part // (groups * each), part % (groups * each)
-        group = head // each
-        weights = np.empty(start + 1, np.float32)
-        highest = np.float32(-np.inf)
-        for token in range(start + 1):
-            score = np.float32(0)
-            for number in range(head_dim):
-                score += heads[text, head, number] * memory[0, place + text, group, token, number]
-            weights[token] = score * size
-            highest = max(highest, weights[token])
-        found = np.zeros(head_dim, np.float32)
-        total = np.float32(0)
-        for token in range(start + 1):
-            weight = np.exp(weights[token] - highest)
-            total += weight
-            for number in range(head_dim):
-                found[number] += weight * memory[1, place + text, group, token, number]
-        for number in range(head_dim):
-            gathered[text, head * head_dim + number] = found[number] / total
+    for head in range(turning):
+        for pair in range(head_dim // 2):
+            first = head * head_dim + 2 * pair
+            x, y = mixed[number, first], mixed[number, first + 1]
+            cosine, sine = turns[number, pair, 0], turns[number, pair, 1]
+            mixed[number, first] = x * cosine - y * sine
+            mixed[number, first + 1] = x * sine + y * cosine
+    for kind in range(2):
+        for group in range(groups):
+            first = (turning + (kind - 1) * groups + group) * head_dim
+            for each in range(head_dim):
+                memory[kind, place[2], group, place[3], each] = mixed[number, first + each]
+
+
+@njit(**SUMS)
+def _attend(mixed, number, head, group, memory, place, gathered):
+    """Fill a head's part of gathered with the values that its query finds in the tokens up to its own."""
+    head_dim, text, length = memory.shape[4], place[2], place[3] + 1
+    size, first = np.float32(1 / np.sqrt(head_dim)), head * head_dim
+    weights, found = np.empty(length, np.float32), np.zeros(head_dim, np.float32)
+    highest, total = np.float32(-1e30), np.float32(0)
+    for token in range(length):
+        score = np.float32(0)
+        for each in range(head_dim):
+            score += mixed[number, first + each] * memory[0, text, group, token, each]
+        weights[token] = score * size
+        highest = max(highest, weights[token])
+    for token in range(length):
+        weight = np.exp(weights[token] - highest)
+        total += weight
+        for each in range(head_dim):
+            found[each] += weight * memory[1, text, group, token, each]
+    for each in range(head_dim):
+        gathered[number, first + each] = found[each] / total
+
+
+@njit(**INNER)
+def _gate(both, gated, part):
+    """Fill a part of gated [n, width] with what the gates, the first half of both, let through of the other half."""
+    width = gated.shape[1]
+    parts = -(-width // CHUNK)
+    number, start = part // parts, part % parts * CHUNK
+    for place in range(start, min(start + CHUNK, width)):
+        gate = both[number, place]
+        gated[number, place] = gate / (np.float32(1) + np.exp(-gate)) * both[number, width + place]
 
 
 @njit(**OPTIONS)
-def think(vectors, gathered, attention_output, norm, epsilon, gate_up, down):
-    """Add to vectors [n, hidden] what attention gathered, and what the network makes of each by itself.
+def read(
+    vectors, layers, matrices, norms, epsilon, turns, turning, memories, places, mixed, gathered, both, gated, work
+):
+    """Let vectors [n, hidden] go through the layers from the first of a pair to before the second, in `STEPS` each.
 
-    `attention_output`, `gate_up` and `down` are words, scales and bias.
+    `matrices` [layers, 4, 7] and `norms` [layers, 2, hidden] are those of all layers: see `Llama`. Of all heads, the
+    first `turning` are queries and keys, and are turned by cosines and sines `turns` [n, head_dim / 2, 2].
+
+    `memories` [n, layers] say where the keys and values of each token's text lie, and `places` [n, 4] for how many
+    texts and tokens there is room, which of these texts it is, and which token. The rest is room for what is made on
+    the way: mixed [n, all heads × head_dim], gathered [n, heads × head_dim], both [n, 2 × width], gated [n, width].
     """
-    width = down[1].shape[1] * GROUP
-    added = np.empty_like(vectors)
-    both = np.empty((len(vectors), 2 * width), np.float32)
-    gated = np.empty((len(vectors), width), np.float32)
-    words, scales, bias = attention_output
-    multiply(words, scales, bias, gathered, added)
-    _add(vectors, added)
-    words, scales, bias = gate_up
-    multiply(words, scales, bias, _normalise(vectors, norm, epsilon), both)
-    for number in range(len(vectors)):
-        for place in range(width):
-            gate = both[number, place]
-            gated[number, place] = gate / (np.float32(1) + np.exp(-gate)) * both[number, width + place]
-    words, scales, bias = down
-    multiply(words, scales, bias, gated, added)
-    _add(vectors, added)
+    n, head_dim = len(vectors), 2 * turns.shape[1]
+    groups = mixed.shape[1] // head_dim - turning  # of heads that share keys and values
+    heads = turning - groups
+    normal = np.empty_like(vectors)
+    space = room(n, max(vectors.shape[1], gathered.shape[1], gated.shape[1]))
+    step = 0
+    for layer in range(layers[0], layers[1]):
+        words, scales, bias = _matrix(matrices, layer, QUERY_KEY_VALUE)
+        _normal(vectors, norms[layer, 0], epsilon, normal)
+        _multiply(words, scales, bias, normal, mixed, False, space, work, step)
+
+        part = take(work, step + 1)
+        while part < n:
+            memory = _memory(memories[part, layer], places[part], groups, head_dim)
+            _turn(mixed, part, turns, memory, places[part], turning)
+            finish(work, step + 1)
+            part = take(work, step + 1)
+        wait(work, step + 1, n)
+
+        part = take(work, step + 2)
+        while part < n * heads:
+            number, head = part // heads, part % heads
+            memory = _memory(memories[number, layer], places[number], groups, head_dim)
+            _attend(mixed, number, head, head // (heads // groups), memory, places[number], gathered)
+            finish(work, step + 2)
+            part = take(work, step + 2)
+        wait(work, step + 2, n * heads)
+
+        words, scales, bias = _matrix(matrices, layer, ATTENTION_OUTPUT)
+        _multiply(words, scales, bias, gathered, vectors, True, space, work, step + 3)
+
+        words, scales, bias = _matrix(matrices, layer, GATE_UP)
+        _normal(vectors, norms[layer, 1], epsilon, normal)
+        _multiply(words, scales, bias, normal, both, False, space, work, step + 4)
+
+        parts = n * -(-gated.shape[1] // CHUNK)
+        part = take(work, step + 5)
+        while part < parts:
+            _gate(both, gated, part)
+            finish(work, step + 5)
+            part = take(work, step + 5)
+        wait(work, step + 5, parts)
+
+        words, scales, bias = _matrix(matrices, layer, DOWN)
+        _multiply(words, scales, bias, gated, vectors, True, space, work, step + 6)
+        step += STEPS
 
 
 def prepare() -> None:
     """Compile the kernels, or find them compiled: so no reply waits for it. A bar tells what takes long."""
-    numbers, vectors, tensor = float32[::1], float32[:, ::1], float32[:, :, ::1]
-    words, scales, memory = uint32[:, :, ::1], float32[:, :, :, ::1], float32[:, :, :, :, ::1]
-    packed = numba.types.Tuple((words, scales, numbers))
-    types = {
-        unpack: (words, scales, vectors),
-        attend: (tensor, memory, int64, int64, vectors),
-        multiply: (words, scales, numbers, vectors, vectors),
-        mix: (vectors, numbers, float64, packed, tensor, int64, vectors),
-        think: (vectors, vectors, packed, numbers, float64, packed, packed),
+    vectors, tensor, work = float32[:, ::1], float32[:, :, ::1], int64[:, :, ::1]
+    words, scales, table = uint32[:, :, ::1], float32[:, :, :, ::1], int64[:, ::1]
+    pair, matrices, room = types.UniTuple(int64, 2), int64[:, :, ::1], (vectors, vectors, vectors, vectors)
+    signatures = {
+        unpack: (words, scales, vectors, work),
+        multiply: (words, scales, vectors, vectors, work),
+        read: (vectors, pair, matrices, tensor, float64, tensor, int64, table, table, *room, work),
     }
-    for kernel, its in tqdm(types.items(), desc="Compiling chatlab's kernels, once", delay=1, leave=False):
+    for kernel, its in tqdm(signatures.items(), desc="Compiling chatlab's kernels, once", delay=1, leave=False):
         kernel.compile(its)

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -23,8 +25,10 @@ class KVMemory:
     """
 
     def __init__(self, layers: int, texts: int, heads: int, head_dim: int, capacity: int = FIRST_CAPACITY) -> None:
+        self.texts = texts
         self.capacity = capacity  # tokens a text may have
         self.layers = [torch.empty(2, texts, heads, capacity, head_dim) for _ in range(layers)]
+        self.addresses = self._addresses()  # of each layer, for the kernels
 
     def reserve(self, tokens: int) -> None:
         """Make room for texts of so many tokens."""
@@ -34,6 +38,10 @@ class KVMemory:
         for layer, old in enumerate(self.layers):
             self.layers[layer] = old.new_empty(*old.shape[:3], self.capacity, old.shape[4])
             self.layers[layer][..., :used, :] = old
+        self.addresses = self._addresses()
+
+    def _addresses(self) -> npt.NDArray[np.int64]:
+        return np.array([layer.data_ptr() for layer in self.layers])
 
 
 @dataclass(eq=False)

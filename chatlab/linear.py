@@ -16,12 +16,12 @@ import torch
 from torch import Tensor
 
 from chatlab import kernels
-from chatlab.kernels import GROUP, OUTPUTS
+from chatlab.products import GROUP, OUTPUTS
+from chatlab.team import share
 
 __all__ = ["MANY", "DenseLinear", "Linear", "PackedLinear"]
 
 MANY = 96  # vectors for which unpacking the weights first is faster than doing so while multiplying
-NO_BIAS = np.empty(0, np.float32)
 
 
 class Linear(ABC):
@@ -29,7 +29,7 @@ class Linear(ABC):
 
     bias: Tensor | None = None
     outputs: int
-    arrays: tuple[npt.NDArray[Any], ...] = ()  # words, scales and bias as the kernels take them; none of plain weights
+    place: tuple[int, ...] | None = None  # where packed weights lie, and their sizes, for the kernels
 
     @abstractmethod
     def multiply(self, vectors: Tensor) -> Tensor:
@@ -85,29 +85,28 @@ class PackedLinear(Linear):
         self.outputs = outputs
         self.bias = bias
         self.inputs = scales.shape[1] * GROUP
-        self.arrays = (words.numpy().view(np.uint32), scales.numpy(), NO_BIAS if bias is None else bias.numpy())
+        self.arrays = (words.numpy().view(np.uint32), scales.numpy())
+        sizes = (len(words), words.shape[1], scales.shape[1], 0 if bias is None else len(bias))
+        self.place = (*(0 if part is None else part.data_ptr() for part in (words, scales, bias)), *sizes)
 
     def multiply(self, vectors: Tensor) -> Tensor:
         """Return the products [n, outputs] of vectors [n, inputs]; those of many are equal but for rounding."""
         if len(vectors) >= MANY:
             return torch.mm(vectors, self.unpacked())[:, : self.outputs].contiguous()
         products = torch.empty(len(vectors), self.outputs)
-        words, scales, _ = self.arrays
-        with kernels.turn_taking:
-            kernels.multiply(words, scales, NO_BIAS, vectors.contiguous().numpy(), products.numpy())
+        share(kernels.multiply, *self.arrays, vectors.contiguous().numpy(), products.numpy(), steps=1)
         return products
 
     def unpacked(self) -> Tensor:
         """Return the weights as they lie in the blocks, [inputs, outputs or a few more] float32."""
         weights = torch.empty(self.inputs, len(self.words) * OUTPUTS)
-        with kernels.turn_taking:
-            kernels.unpack(*self.arrays[:2], weights.numpy())
+        share(kernels.unpack, *self.arrays, weights.numpy(), steps=1)
         return weights
 
     def rows(self, numbers: Sequence[int]) -> Tensor:
         """Return the rows of these numbers, [n, inputs] float32."""
         block, output = np.divmod(np.asarray(numbers), OUTPUTS)
-        words, scales, _ = self.arrays
+        words, scales = self.arrays
         each = self.inputs // words.shape[1]  # numbers in a word
         shifts = np.arange(0, 32, 32 // each, dtype=np.uint32)
         whole = (words[block, :, output][..., None] >> shifts) & np.uint32(2 ** (32 // each) - 1)

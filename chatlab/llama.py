@@ -21,6 +21,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.nn.functional import rms_norm, scaled_dot_product_attention, silu
@@ -29,8 +31,12 @@ from chatlab import kernels
 from chatlab.errors import ReplyStoppedError
 from chatlab.kv_memory import KVCache, KVMemory, Run
 from chatlab.linear import MANY, Linear
+from chatlab.team import share
 
 __all__ = ["Layer", "Llama", "Shape"]
+
+Text = tuple[Sequence[int], KVCache]  # new tokens of a text, and what was read of it before
+AT_ONCE = 240  # how many layers tokens go through in compiled loops before it is asked whether to go on, added up
 
 
 @dataclass(frozen=True)
@@ -67,12 +73,6 @@ class Layer:
         """The four linear layers."""
         return self.query_key_value, self.attention_output, self.gate_up, self.down
 
-    def arguments(self, epsilon: float) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
-        """Return the weights as the kernels `mix` and `think` want them."""
-        mix, *think = (matrix.arrays for matrix in self.matrices)
-        attention_norm, mlp_norm = self.attention_norm.numpy(), self.mlp_norm.numpy()
-        return (attention_norm, epsilon, mix), (think[0], mlp_norm, epsilon, think[1], think[2])
-
 
 class Llama:
     """A network: embeddings, layers, a last norm, and the head that turns a vector into logits."""
@@ -84,8 +84,11 @@ class Llama:
         self.norm = norm
         self.head = head
         self.rotations = rotations(shape)
-        packed = all(matrix.arrays for layer in self.layers for matrix in layer.matrices)
-        self.compiled = [layer.arguments(shape.norm_epsilon) for layer in self.layers] if packed else []
+        places = [[matrix.place for matrix in layer.matrices] for layer in self.layers]
+        self.compiled: tuple[npt.NDArray[Any], ...] = ()
+        if not any(None in place for place in places):  # the kernels want to know where matrices lie [layers, 4, 7]
+            norms = [torch.stack([layer.attention_norm, layer.mlp_norm]) for layer in self.layers]
+            self.compiled = (np.array(places), torch.stack(norms).numpy())  # and the norms [layers, 2, hidden]
 
     @property
     def vocab_size(self) -> int:
@@ -97,9 +100,7 @@ class Llama:
         return KVCache(KVMemory(len(self.layers), 1, self.shape.key_value_heads, self.shape.head_dim))
 
     @torch.inference_mode()
-    def read(
-        self, texts: Sequence[tuple[Sequence[int], KVCache]], *, interrupted: Callable[[], bool] = lambda: False
-    ) -> Tensor:
+    def read(self, texts: Sequence[Text], *, interrupted: Callable[[], bool] = lambda: False) -> Tensor:
         """Read more tokens of several texts, each with its own cache; return the last layer's vectors [n, hidden].
 
         The n tokens of all texts go through the matrices together, as far as none changes another's last bit. Each
@@ -111,19 +112,14 @@ class Llama:
             cache.length += len(token_ids)
         return vectors
 
-    def _read(self, texts: Sequence[tuple[Sequence[int], KVCache]], interrupted: Callable[[], bool]) -> Tensor:
+    def _read(self, texts: Sequence[Text], interrupted: Callable[[], bool]) -> Tensor:
         """Return the vectors of texts that are read as one, and leave in their caches what comes after their ends."""
-        runs: list[Run] = []
         for token_ids, cache in texts:
             cache.memory.reserve(cache.length + len(token_ids))
-            if runs and runs[-1].goes_on_with(cache, len(token_ids)):
-                runs[-1].texts += 1
-            else:
-                runs.append(Run(cache.memory, cache.place, cache.length, len(token_ids)))
         turn = torch.cat([self.rotations[cache.length : cache.length + len(ids)] for ids, cache in texts])
         vectors = self.embeddings.rows([token_id for token_ids, _ in texts for token_id in token_ids])  # [n, hidden]
         read = self._few if self.compiled and len(vectors) < MANY else self._many
-        for _ in read(vectors, turn, runs):
+        for _ in read(vectors, turn, texts):
             if interrupted():
                 raise ReplyStoppedError("The model was stopped while it was reading.")
         return vectors
@@ -140,13 +136,19 @@ class Llama:
         """Bring every vector to a common length, then stretch each of its numbers by a learnt weight."""
         return rms_norm(vectors, weight.shape, weight, self.shape.norm_epsilon)
 
-    def _many(self, vectors: Tensor, turn: Tensor, runs: list[Run]) -> Iterator[int]:
-        """Let vectors [n, hidden] go through the layers; yield the number of each before it is begun.
+    def _many(self, vectors: Tensor, turn: Tensor, texts: Sequence[Text]) -> Iterator[None]:
+        """Let vectors [n, hidden] go through the layers; yield before each is begun.
 
         `turn` [n, head_dim / 2] says how far each token turns.
         """
+        runs: list[Run] = []
+        for token_ids, cache in texts:
+            if runs and runs[-1].goes_on_with(cache, len(token_ids)):
+                runs[-1].texts += 1
+            else:
+                runs.append(Run(cache.memory, cache.place, cache.length, len(token_ids)))
         for number, layer in enumerate(self.layers):
-            yield number
+            yield
             vectors += self._attention(number, layer, vectors, turn, runs)
             vectors += self._mlp(layer, vectors)
 
@@ -172,34 +174,49 @@ class Llama:
         gate, up = layer.gate_up(self._norm(vectors, layer.mlp_norm)).chunk(2, dim=-1)
         return layer.down(silu(gate).mul_(up))
 
-    def _few(self, vectors: Tensor, turn: Tensor, runs: list[Run]) -> Iterator[int]:
-        """Do what `_many` does, for a few tokens and packed weights, in compiled loops."""
-        shape, texts = self.shape, [run.texts * run.tokens for run in runs]
-        heads = torch.empty(len(vectors), shape.heads + 2 * shape.key_value_heads, shape.head_dim)
-        gathered = torch.empty(len(vectors), shape.heads * shape.head_dim)
-        here, mixed, found = vectors.numpy(), heads.flatten(1).numpy(), gathered.numpy()
+    def _few(self, vectors: Tensor, turn: Tensor, texts: Sequence[Text]) -> Iterator[None]:
+        """Do what `_many` does, for a few tokens and packed weights, in compiled loops; yield now and then."""
+        shape, n, layers = self.shape, len(vectors), len(self.layers)
+        matrices, norms = self.compiled
+        memories = np.array([cache.memory.addresses for ids, cache in texts for _ in ids])
+        places = np.array(
+            [
+                (cache.memory.texts, cache.memory.capacity, cache.place, cache.length + number)
+                for ids, cache in texts
+                for number in range(len(ids))
+            ]
+        )
+        gathered, width = shape.heads * shape.head_dim, self.layers[0].gate_up.outputs // 2
+        mixed = gathered + 2 * shape.key_value_heads * shape.head_dim
+        room = [np.empty((n, size), np.float32) for size in (mixed, gathered, 2 * width, width)]
         turns = torch.view_as_real(turn).numpy()
-        parts = list(zip(runs, torch.split(heads, texts), torch.split(gathered, texts), strict=True))
-        for number, (to_mix, to_think) in enumerate(self.compiled):
-            yield number
-            with kernels.turn_taking:
-                kernels.mix(here, *to_mix, turns, shape.turning, mixed)
-                for run, own, its in parts:
-                    if run.tokens == 1:
-                        memory = run.memory.layers[number].numpy()
-                        kernels.attend(own.numpy(), memory, run.place, run.start, its.numpy())
-                    else:
-                        its.copy_(self._gather(number, run, own))
-                kernels.think(here, found, *to_think)
+        at_once = max(1, AT_ONCE // n)
+        for first in range(0, layers, at_once):
+            yield
+            last = min(first + at_once, layers)
+            share(
+                kernels.read,
+                vectors.numpy(),
+                (first, last),
+                matrices,
+                norms,
+                shape.norm_epsilon,
+                turns,
+                shape.turning,
+                memories,
+                places,
+                *room,
+                steps=(last - first) * kernels.STEPS,
+            )
 
 
-def groups(texts: Sequence[tuple[Sequence[int], KVCache]]) -> Iterator[list[tuple[Sequence[int], KVCache]]]:
+def groups(texts: Sequence[Text]) -> Iterator[list[Text]]:
     """Yield texts to be read as one: fewer than `MANY` tokens together, or a longer text alone.
 
     Many vectors are multiplied in another way than a few (see `PackedLinear`), and nobody's logits shall depend on how
     many others are being answered.
     """
-    group: list[tuple[Sequence[int], KVCache]] = []
+    group: list[Text] = []
     tokens = 0
     for text in texts:
         tokens += len(text[0])

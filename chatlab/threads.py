@@ -1,11 +1,14 @@
 """Threads: as many as there are free cores, never more, and fewer where that is faster.
 
-In: what the machine is doing, and how much there is to read. Out: how many threads PyTorch is to use now. Knows nothing
-of models.
+In: what the machine is doing, and how much there is to read. Out: how many threads PyTorch, or chatlab's own compiled
+loops, are to use now. Knows nothing of models.
 
 A matrix product waits for the slowest of its threads. One thread that has to share a core with another program makes
 each of the hundred products of a token wait for it, which is far slower than one thread less. And for a single token
 the products are so small that to hand them over may take longer than to compute them.
+
+PyTorch's threads stay busy for a while after they have done their work, in case there is more. So where the compiled
+loops have the cores, PyTorch has one thread.
 """
 
 from __future__ import annotations
@@ -20,7 +23,8 @@ from pathlib import Path
 import psutil
 import torch
 
-from chatlab.kernels import use_threads
+from chatlab import linear
+from chatlab.team import use_threads
 
 __all__ = ["Threads"]
 
@@ -64,10 +68,11 @@ class Threads:
 
     @contextmanager
     def reading(self, tokens: int) -> Iterator[None]:
-        """Let PyTorch use the best number of threads while so many tokens are read."""
+        """Let the best number of threads be used while so many tokens are read by `chatlab.llama`."""
         free = self.number or self._free_cores(after=SECONDS)
         number = free if self.number or tokens >= MANY else self._fastest(free)
-        _use(number)
+        use_threads(number)
+        _use(number if tokens >= linear.MANY else 1)
         started = time.monotonic()
         yield
         if tokens == 1:
@@ -107,7 +112,6 @@ def _use(number: int) -> int:
     """Let PyTorch use so many threads, and return the number."""
     if torch.get_num_threads() != number:
         torch.set_num_threads(number)
-    use_threads(number)
     return number
 
 

@@ -9,11 +9,11 @@ from hypothesis import strategies as st
 from tiny_networks import SIZES
 from transformers import LlamaConfig, LlamaForCausalLM, Qwen2Config, Qwen2ForCausalLM
 
-from chatlab import kernels
 from chatlab.errors import ReplyStoppedError
 from chatlab.kv_memory import FIRST_CAPACITY, KVCache, KVMemory, Run
 from chatlab.linear import MANY, PackedLinear, packed
 from chatlab.llama import Layer, Llama, Shape, attend, rotate, rotations
+from chatlab.team import use_threads
 from chatlab.weights.packed import build_llama
 
 VOCABULARY = 97
@@ -148,6 +148,7 @@ def test_texts_read_together_are_as_each_alone_to_the_last_bit(quantised, length
     """Prompts, pieces of prompts and single tokens, each after a history of its own length."""
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
+    use_threads(threads)
     try:
         alone, together = [], []
         for number, (history, new) in enumerate(lengths):
@@ -188,12 +189,12 @@ def test_plain_weights_read_together_give_the_same_up_to_rounding(llama):
         torch.testing.assert_close(logits, read_in_pieces(llama, token_ids, [99])[0], atol=1e-4, rtol=1e-4)
 
 
-def test_reading_can_be_interrupted_before_each_layer_and_begun_again(quantised):
+def test_reading_can_be_interrupted_on_the_way_and_begun_again(quantised):
     cache = quantised.new_cache()
     quantised.read([(ids(5), cache)])
     expected = quantised.logits(quantised.read([(ids(200), cache.copies(1)[0]), ([7], cache.copies(1)[0])]))
     texts = [(ids(200), cache), ([7], cache.copies(1)[0])]
-    for layers in range(2 * len(quantised.layers)):  # the long text is read by itself
+    for layers in range(len(quantised.layers) + 1):  # the long text is read by itself, the single token in one go
         asked = iter([False] * layers + [True])
         with pytest.raises(ReplyStoppedError):
             quantised.read(texts, interrupted=lambda asked=asked: next(asked))
@@ -263,17 +264,15 @@ def test_copies_side_by_side_are_as_each_alone_to_the_last_bit(quantised, number
     assert [cache.length for cache in together] == [cache.length for cache in alone]
 
 
-def test_copies_side_by_side_go_through_attention_as_one_and_grow_together(quantised, monkeypatch):
-    prompt, sizes, real = quantised.new_cache(), [], kernels.attend
+def test_copies_side_by_side_grow_together(quantised):
+    prompt = quantised.new_cache()
     quantised.read([(ids(30), prompt)])
-    monkeypatch.setattr(kernels, "attend", lambda heads, *others: sizes.append(len(heads)) or real(heads, *others))
     copies, one = prompt.copies(3), prompt.copies(1)[0]
     for token_id in ids(FIRST_CAPACITY + 20, seed=1):
         together = quantised.read([([token_id], cache) for cache in (*copies, one)])
         for vector in together:
             assert torch.equal(vector, together[0])
-    assert sizes == [3, 1] * (len(quantised.layers) * (FIRST_CAPACITY + 20))
-    assert copies[0].memory.capacity > FIRST_CAPACITY + 30
+    assert copies[0].memory is copies[2].memory and copies[0].memory.capacity > FIRST_CAPACITY + 30
 
 
 def test_a_memory_keeps_what_is_added():
@@ -306,33 +305,16 @@ def test_attention_is_pytorchs_own(texts, n, before, heads):
     torch.testing.assert_close(found, expected.transpose(1, 2).flatten(2).flatten(0, 1), atol=1e-5, rtol=1e-5)
 
 
-@given(st.integers(1, 3), st.integers(0, 40), st.sampled_from([(4, 4), (4, 2), (4, 1)]), st.integers(0, 2))
-@settings(max_examples=40, deadline=None)
-def test_compiled_attention_is_that_of_many_tokens(texts, before, heads, place):
-    generator = torch.Generator().manual_seed(before)
-    memory = KVMemory(1, place + texts + 1, heads[1], 8, capacity=before + 3)
-    memory.layers[0][:] = torch.randn(memory.layers[0].shape, generator=generator)
-    mixed = torch.randn(texts, heads[0] + 2 * heads[1], 8, generator=generator)
-    other = KVMemory(1, place + texts + 1, heads[1], 8, capacity=before + 3)
-    other.layers[0][:] = memory.layers[0]
-    keys, values = Run(other, place, before, 1, texts).add(0, mixed[:, heads[0] :])
-    expected = attend(mixed[:, : heads[0]], keys, values)
-    found = torch.full((texts, heads[0] * 8), torch.nan)
-    kernels.attend(mixed.numpy(), memory.layers[0].numpy(), place, before, found.numpy())
-    torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
-    assert torch.equal(memory.layers[0], other.layers[0]), "the keys and values are stored, and nothing else is touched"
-
-
 @pytest.mark.parametrize("n", [1, 2, 50, MANY - 1])
 def test_a_few_tokens_in_compiled_loops_are_as_many_in_pytorch(quantised, n, monkeypatch):
     history, new = ids(60), ids(n, seed=1)
     found = []
-    for compiled in (quantised.compiled, []):
+    for compiled in (quantised.compiled, ()):
         monkeypatch.setattr(quantised, "compiled", compiled)
         cache = quantised.new_cache()
         quantised.read([(history, cache)])
         found.append(quantised.read([(new, cache)]))
-    torch.testing.assert_close(*found, atol=1e-3, rtol=1e-3)
+    torch.testing.assert_close(*found, atol=5e-3, rtol=5e-3)  # a few are rounded to 16 bits
     assert found[0].std() > 0.3 and not torch.equal(*found), "they went two ways"
 
 

@@ -48,6 +48,8 @@ LAYERS = [
     "weights.gguf_tokenizer",
     "course",
     "records",
+    "team",
+    "products",
     "kernels",
     "linear",
     "kv_memory",

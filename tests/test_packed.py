@@ -71,7 +71,7 @@ def test_the_network_is_the_original(tmp_path, original, kind):
     with torch.no_grad():
         expected = original(torch.tensor([ids])).logits[0]
     logits, _ = model.logits(ids)
-    torch.testing.assert_close(logits, expected, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(logits, expected, rtol=1e-3, atol=1e-3)
     with torch.no_grad():
         exact = model.network(torch.tensor([ids])).logits[0]
     torch.testing.assert_close(exact, expected, rtol=1e-5, atol=1e-5)

@@ -14,7 +14,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from chatlab import threads
+from chatlab import linear, threads
 from chatlab.threads import FORGET, MANY, MOST, SECONDS, TRIALS, Threads
 
 LONG_ENOUGH = 1.01 * SECONDS
@@ -27,7 +27,7 @@ class Machine:
         self.cores, self.allowed = cores, allowed or cores
         self.now = self.user = self.idle = self.own = 0.0
         self.others = self.self_use = 0.0  # cores in use
-        self.threads = 1
+        self.threads = self.team = 1
 
     def pass_time(self, seconds):
         self.now += seconds
@@ -48,6 +48,7 @@ class Machine:
         patch.setattr(threads, "time", SimpleNamespace(monotonic=lambda: self.now, sleep=self.pass_time))
         patch.setattr(torch, "get_num_threads", lambda: self.threads)
         patch.setattr(torch, "set_num_threads", lambda number: setattr(self, "threads", number))
+        patch.setattr(threads, "use_threads", lambda number: setattr(self, "team", number))
         return self
 
 
@@ -119,15 +120,23 @@ def test_a_single_token_gets_the_number_of_threads_that_has_shown_to_be_fastest(
     chosen, used = Threads(), []
     for _ in range(5 * TRIALS):
         with chosen.reading(tokens=1):
-            used.append(machine.threads)
-            machine.now += 0.01 if machine.threads == fastest else 0.02  # too short for another look at the machine
+            used.append(machine.team)
+            machine.now += 0.01 if machine.team == fastest else 0.02  # too short for another look at the machine
     assert {number: used[: 3 * TRIALS].count(number) for number in (1, 2, 4)} == {1: TRIALS, 2: TRIALS, 4: TRIALS}
     assert used[3 * TRIALS :] == [fastest] * 2 * TRIALS
     with chosen.reading(tokens=MANY):
-        assert machine.threads == 4, "a long prompt is shared out among all"
+        assert machine.team == 4, "a long prompt is shared out among all"
     chosen.number = 3
     with chosen.reading(tokens=1):
-        assert machine.threads == 3
+        assert machine.team == 3
+
+
+@pytest.mark.parametrize(("tokens", "pytorchs"), [(1, 1), (linear.MANY - 1, 1), (linear.MANY, 3)])
+def test_pytorch_has_one_thread_where_the_compiled_loops_read(monkeypatch, tokens, pytorchs):
+    machine = Machine(3).install(monkeypatch)
+    chosen = Threads(3)
+    with chosen.reading(tokens):
+        assert (machine.team, machine.threads) == (3, pytorchs)
 
 
 def test_a_bad_moment_does_not_count_for_ever(monkeypatch):
@@ -135,8 +144,8 @@ def test_a_bad_moment_does_not_count_for_ever(monkeypatch):
     chosen, used = Threads(), []
     for token in range(3 * FORGET):
         with chosen.reading(tokens=1):
-            used.append(machine.threads)
-            machine.now += 0.02 if machine.threads == 1 else 0.03 if token < 2 * TRIALS else 0.01
+            used.append(machine.team)
+            machine.now += 0.02 if machine.team == 1 else 0.03 if token < 2 * TRIALS else 0.01
     assert set(used[2 * TRIALS : FORGET]) == {1}, "two seemed slow"
     assert used[FORGET:].count(1) < 3 * TRIALS, "but they are not"
 
@@ -149,8 +158,8 @@ def test_fewer_free_cores_are_tried_anew_and_remembered(monkeypatch):
         machine.pass_time(LONG_ENOUGH)
         machine.pass_time(LONG_ENOUGH)
         with chosen.reading(tokens=1):
-            used.append(machine.threads)
-            machine.now += 0.01 * machine.threads
+            used.append(machine.team)
+            machine.now += 0.01 * machine.team
     assert used[2 * TRIALS : 3 * TRIALS] == [1] * TRIALS and set(used[3 * TRIALS :]) == {1}
 
 

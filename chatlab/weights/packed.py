@@ -21,9 +21,9 @@ from gguf import GGMLQuantizationType as Kind
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from chatlab.kernels import GROUP
 from chatlab.linear import DenseLinear, Linear, PackedLinear, packed
 from chatlab.llama import Layer, Llama, Shape
+from chatlab.products import GROUP
 
 __all__ = ["FILE", "build_llama", "has_packed", "load_packed", "save_packed"]
 
