@@ -16,7 +16,15 @@ import chatlab
 from chatlab import benchmark, cli, model
 from chatlab.benchmark import measures
 from chatlab.benchmark.measures import MEASURES, TAKES, Plan, Sample
-from chatlab.benchmark.peers import ChatlabPeer, Timing, TransformersPeer, find_peers, fresh
+from chatlab.benchmark.peers import (
+    ChatlabPeer,
+    LlamaCppPeer,
+    Timing,
+    TransformersPeer,
+    XllamacppPeer,
+    find_peers,
+    fresh,
+)
 from chatlab.benchmark.report import Report
 from chatlab.testing import ScriptedModel
 
@@ -164,9 +172,12 @@ def test_llama_cpp_gets_the_same_prompt_and_threads(package, code, tmp_path, mon
     del sys.modules[package]
     peers, absent = find_peers(ScriptedModel("Hello", context_length=99), tmp_path / "a.gguf")
     assert [peer.name for peer in peers] == ["chatlab", "llama.cpp"] and set(absent) == {"Transformers"}
+    peers[1].use_threads(2)
+    assert peers[1].reply([1, 2, 3], 5).later > 0 and package not in sys.modules, "it runs in a process of its own"
+    peer = {"xllamacpp": XllamacppPeer, "llama_cpp": LlamaCppPeer}[package](tmp_path / "a.gguf", 99)
     for threads in (2, 2, 1):
-        peers[1].use_threads(threads)
-    timing = peers[1].reply([1, 2, 3], 5)
+        peer.use_threads(threads)
+    timing = peer.reply([1, 2, 3], 5)
     made = sys.modules[package].made
     assert len(made) == 2, "the file is loaded again only for another number of threads"
     if package == "xllamacpp":

@@ -55,7 +55,7 @@ class Plan:
 
 @dataclass(frozen=True)
 class Sample:
-    """One figure: of which measure, of which of its lines, and how many threads PyTorch had."""
+    """One figure: of which measure, of which of its lines, and how many threads an engine might use."""
 
     measure: str
     line: str
@@ -78,17 +78,13 @@ MEASURES = {  # key → title and unit
 }
 
 
-def _sample(measure: str, line: str, value: float) -> Sample:
-    return Sample(measure, line, value, torch.get_num_threads())
-
-
-def _adapt(plan: Plan) -> None:
+def _adapt(plan: Plan) -> int:
     """Let chatlab see how busy the machine is now, and give every engine as many threads as cores are free."""
     threads = getattr(plan.model, "threads", None)
-    if threads is not None:
-        threads.adapt()
+    free: int = torch.get_num_threads() if threads is None else threads.adapt()
     for peer in plan.peers:
-        peer.use_threads(torch.get_num_threads())
+        peer.use_threads(free)
+    return free
 
 
 def decode(plan: Plan) -> Runs:
@@ -100,8 +96,8 @@ def decode(plan: Plan) -> Runs:
     for _ in range(plan.runs):
         samples = []
         for peer in plan.peers:
-            _adapt(plan)
-            samples.append(_sample("decode", peer.name, 1 / peer.reply(prompt_ids, plan.reply_tokens).later))
+            free = _adapt(plan)
+            samples.append(Sample("decode", peer.name, 1 / peer.reply(prompt_ids, plan.reply_tokens).later, free))
         yield samples
 
 
@@ -114,11 +110,11 @@ def busy(plan: Plan) -> Runs:
             with _other_program(running=state == BUSY):
                 for _ in range(2):  # the first look still sees what was before
                     time.sleep(SETTLED)
-                    _adapt(plan)
+                    free = _adapt(plan)
                 for peer in plan.peers:
                     if peer.name != "Transformers":
                         rate = 1 / peer.reply(prompt_ids, plan.reply_tokens).later
-                        samples.append(_sample("busy", f"{peer.name}, {state}", rate))
+                        samples.append(Sample("busy", f"{peer.name}, {state}", rate, free))
         yield samples
 
 
@@ -128,24 +124,25 @@ def cold(plan: Plan) -> Runs:
     for _ in range(plan.runs):
         samples = []
         for peer in plan.peers:
-            _adapt(plan)
-            samples.append(_sample("cold", peer.name, len(prompt_ids) / peer.reply(prompt_ids, 2).first))
+            free = _adapt(plan)
+            rate = len(prompt_ids) / peer.reply(prompt_ids, 2).first
+            samples.append(Sample("cold", peer.name, rate, free))
         yield samples
 
 
 def next_turn(plan: Plan) -> Runs:
     """Read a long history, reply, and read the next turn, which begins with both: seconds to the first token."""
     for _ in range(plan.runs):
-        _adapt(plan)
+        free = _adapt(plan)
         model = fresh(plan.model)
         history = plan.text_ids[: plan.history_tokens]
         history_seconds, reply, _ = _turn(model, history)
         prompt_ids = [*history, *reply, *plan.text_ids[:NEW_TOKENS]]
         seconds, _, cached_tokens = _turn(model, prompt_ids)
         yield [
-            _sample("next_turn", "the next turn", seconds),
-            _sample("next_turn", "the history, for the first time", history_seconds),
-            _sample("reused", "read before", 100 * cached_tokens / len(prompt_ids)),
+            Sample("next_turn", "the next turn", seconds, free),
+            Sample("next_turn", "the history, for the first time", history_seconds, free),
+            Sample("reused", "read before", 100 * cached_tokens / len(prompt_ids), free),
         ]
 
 
@@ -164,7 +161,7 @@ def several(plan: Plan) -> Runs:
     for run in range(plan.runs):
         samples = []
         for number in (8, 1):
-            _adapt(plan)
+            free = _adapt(plan)
             started = time.perf_counter()
             chat_completions(
                 [{"role": "user", "content": "Tell me a story."}],
@@ -173,7 +170,7 @@ def several(plan: Plan) -> Runs:
                 seed=run,
                 max_completion_tokens=plan.reply_tokens,
             )
-            samples.append(_sample("several", f"n={number}", time.perf_counter() - started))
+            samples.append(Sample("several", f"n={number}", time.perf_counter() - started, free))
         yield samples
 
 
@@ -184,14 +181,14 @@ def curve(plan: Plan) -> Runs:
     for _ in range(plan.runs):
         samples = []
         for length in plan.curve:
-            _adapt(plan)
+            free = _adapt(plan)
             cache = model.fork(read.past_key_values, length)
             model.next_token_logits(plan.text_ids[:1], cache)  # the first makes room
             started = time.perf_counter()
             for token_id in plan.text_ids[:NEW_TOKENS]:
                 model.next_token_logits([token_id], cache)
             rate = NEW_TOKENS / (time.perf_counter() - started)
-            samples.append(_sample("curve", f"after {length:,} tokens", rate))
+            samples.append(Sample("curve", f"after {length:,} tokens", rate, free))
         yield samples
 
 
@@ -203,7 +200,11 @@ def new_process(plan: Plan) -> Runs:
     for _ in range(plan.runs):
         output = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout
         figures = json.loads(output.splitlines()[-1])
-        yield [_sample("load", "chatlab.load()", figures["load"]), _sample("memory", "chatlab", figures["memory"])]
+        free = torch.get_num_threads()
+        yield [
+            Sample("load", "chatlab.load()", figures["load"], free),
+            Sample("memory", "chatlab", figures["memory"], free),
+        ]
 
 
 _NEW_PROCESS = """

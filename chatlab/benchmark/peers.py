@@ -2,7 +2,8 @@
 
 In: token ids. Out: when each token of the reply was there. Knows nothing of what is made of the times.
 
-llama.cpp reads the same GGUF file, and is compared where `xllamacpp` or `llama-cpp-python` is installed.
+llama.cpp reads the same GGUF file, and is compared where `xllamacpp` or `llama-cpp-python` is installed. It runs in a
+process of its own, for in one with PyTorch they share OpenMP's threads, and each is half as fast.
 """
 
 from __future__ import annotations
@@ -13,10 +14,12 @@ import importlib.util
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from itertools import pairwise
+from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 
@@ -26,7 +29,17 @@ from chatlab.prefixes import PrefixCache
 from chatlab.reading import drive, prefill
 from chatlab.sampling import SamplingParams
 
-__all__ = ["ChatlabPeer", "LlamaCppPeer", "Peer", "Timing", "TransformersPeer", "XllamacppPeer", "find_peers", "fresh"]
+__all__ = [
+    "ChatlabPeer",
+    "LlamaCppPeer",
+    "Peer",
+    "PeerApart",
+    "Timing",
+    "TransformersPeer",
+    "XllamacppPeer",
+    "find_peers",
+    "fresh",
+]
 
 
 @dataclass(frozen=True)
@@ -209,6 +222,41 @@ class LlamaCppPeer(Peer):
         return Timing.of(times)
 
 
+LlamaCpp: TypeAlias = "type[XllamacppPeer] | type[LlamaCppPeer]"
+
+
+class PeerApart(Peer):
+    """A peer in a process of its own, which ends when nobody holds this object any more."""
+
+    def __init__(self, kind: LlamaCpp, *arguments: Any) -> None:
+        self.name = kind.name
+        self._process = ProcessPoolExecutor(1, get_context("spawn"), _begin, (kind, arguments))
+
+    def use_threads(self, number: int) -> None:
+        """Use so many threads from now on."""
+        self._process.submit(_use_threads, number).result()
+
+    def reply(self, prompt_ids: Sequence[int], tokens: int) -> Timing:
+        """Make a greedy reply of exactly so many tokens."""
+        return self._process.submit(_reply, prompt_ids, tokens).result()
+
+
+def _begin(kind: LlamaCpp, arguments: tuple[Any, ...]) -> None:
+    global _peer
+    _peer = kind(*arguments)
+
+
+def _use_threads(number: int) -> None:
+    _peer.use_threads(number)
+
+
+def _reply(prompt_ids: Sequence[int], tokens: int) -> Timing:
+    return _peer.reply(prompt_ids, tokens)
+
+
+_peer: Peer  # in a process of its own: the peer
+
+
 def find_peers(model: ChatModel, gguf: Path | None) -> tuple[list[Peer], dict[str, str]]:
     """Return the engines that can be compared, chatlab first, and why each of the others cannot."""
     peers: list[Peer] = [ChatlabPeer(model)]
@@ -217,12 +265,12 @@ def find_peers(model: ChatModel, gguf: Path | None) -> tuple[list[Peer], dict[st
         peers.append(TransformersPeer(model))
     else:
         absent["Transformers"] = f"a {type(model).__name__} has no network of its"
-    packages = {"xllamacpp": XllamacppPeer, "llama_cpp": LlamaCppPeer}
+    packages: dict[str, LlamaCpp] = {"xllamacpp": XllamacppPeer, "llama_cpp": LlamaCppPeer}
     installed = [kind for package, kind in packages.items() if importlib.util.find_spec(package)]
     if gguf is None:
         absent["llama.cpp"] = "the model is not a GGUF file"
     elif not installed:
         absent["llama.cpp"] = "not installed: pip install xllamacpp"
     else:
-        peers.append(installed[0](gguf, model.context_length))
+        peers.append(PeerApart(installed[0], gguf, model.context_length))
     return peers, absent

@@ -61,7 +61,7 @@ class Report:
         return median(one / other for one, other in zip(lines[first], lines[line], strict=True))
 
     def threads(self, measure: str) -> list[int]:
-        """Return the numbers of threads that PyTorch had meanwhile."""
+        """Return the numbers of threads that every engine might use meanwhile."""
         return sorted({sample.threads for sample in self.samples if sample.measure == measure})
 
     def rows(self) -> list[list[str]]:
@@ -94,8 +94,8 @@ class Report:
             threads = " or ".join(map(str, self.threads("decode")))
             said.append(
                 f"A reply of 100 tokens takes about {_figure(100 / self.median('decode', 'chatlab'))} s here. Every "
-                f"engine might use as many threads as cores were free, for with more of them every engine is slow; "
-                f"chatlab takes fewer where that is faster (PyTorch had {threads} for one reply)."
+                f"engine might use as many threads as cores were free ({threads} for one reply), for with more of them "
+                f"every engine is slow; chatlab takes fewer where that is faster."
             )
         if "next_turn" in self.measures():
             later, first = (median(values) for values in self.lines("next_turn").values())
