@@ -41,7 +41,7 @@ class KVMemory:
         self.addresses = self._addresses()
 
     def _addresses(self) -> npt.NDArray[np.int64]:
-        return np.array([layer.data_ptr() for layer in self.layers])
+        return np.array([layer.data_ptr() for layer in self.layers], np.int64)
 
 
 @dataclass(eq=False)

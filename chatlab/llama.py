@@ -88,7 +88,10 @@ class Llama:
         self.compiled: tuple[npt.NDArray[Any], ...] = ()
         if not any(None in place for place in places):  # the kernels want to know where matrices lie [layers, 4, 7]
             norms = [torch.stack([layer.attention_norm, layer.mlp_norm]) for layer in self.layers]
-            self.compiled = (np.array(places), torch.stack(norms).numpy())  # and the norms [layers, 2, hidden]
+            self.compiled = (
+                np.array(places, np.int64),
+                torch.stack(norms).numpy(),
+            )  # and the norms [layers, 2, hidden]
 
     @property
     def vocab_size(self) -> int:
@@ -179,13 +182,11 @@ class Llama:
         shape, n, layers = self.shape, len(vectors), len(self.layers)
         matrices, norms = self.compiled
         memories = np.array([cache.memory.addresses for ids, cache in texts for _ in ids])
-        places = np.array(
-            [
-                (cache.memory.texts, cache.memory.capacity, cache.place, cache.length + number)
-                for ids, cache in texts
-                for number in range(len(ids))
-            ]
-        )
+        places = [
+            (cache.memory.texts, cache.memory.capacity, cache.place, cache.length + number)
+            for ids, cache in texts
+            for number in range(len(ids))
+        ]
         gathered, width = shape.heads * shape.head_dim, self.layers[0].gate_up.outputs // 2
         mixed = gathered + 2 * shape.key_value_heads * shape.head_dim
         room = [np.empty((n, size), np.float32) for size in (mixed, gathered, 2 * width, width)]
@@ -204,7 +205,7 @@ class Llama:
                 turns,
                 shape.turning,
                 memories,
-                places,
+                np.array(places, np.int64),
                 *room,
                 steps=(last - first) * kernels.STEPS,
             )

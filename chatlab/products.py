@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 from llvmlite import ir
 from numba import njit, types
+from numba.core.cgutils import get_or_insert_function
 from numba.extending import intrinsic
 
 __all__ = ["GROUP", "INNER", "OPTIONS", "OUTPUTS", "SUMS", "multiply_block", "room", "rounded", "unpack_group"]
@@ -26,6 +27,9 @@ GROUP = 32  # how many neighbouring weights of an output share a scale, in GGUF'
 PAIRS = GROUP // 2
 OUTPUTS = 96  # in a block
 LANES = 16  # outputs that are multiplied at once, in one or in a few instructions
+AHEAD = (
+    1024  # numbers from what is multiplied to what is asked for from memory: a page, where processors look no further
+)
 LARGEST = np.float32(2**15 - 1)  # of a rounded vector
 OPTIONS: dict[str, Any] = {
     "cache": True,  # compiled once, when chatlab is first used on a machine
@@ -59,6 +63,8 @@ def _adding(words_of_group: int, bits: int) -> Any:
                 place = _sixteen(builder, sums, args[1].type(0), output)
                 total = builder.load(place, align=4)
                 for number in range(words_of_group):
+                    if bits < 16:  # as they come from memory
+                        _ask_for(builder, _at(builder, words, args[1], number * OUTPUTS + output + AHEAD))
                     word = builder.load(_sixteen(builder, words, args[1], number * OUTPUTS + output), align=4)
                     for index, shift in enumerate(shifts):
                         two = word
@@ -82,6 +88,27 @@ def _at(builder: Any, array: Any, start: Any, number: int) -> Any:
 def _sixteen(builder: Any, array: Any, start: Any, number: int) -> Any:
     """Return the address of sixteen elements."""
     return builder.bitcast(_at(builder, array, start, number), SIXTEEN.as_pointer())
+
+
+def _ask_for(builder: Any, address: Any) -> None:
+    """Let memory send what is at an address, for it will be needed soon; an address of nothing is no mistake."""
+    byte = ir.IntType(8).as_pointer()
+    prefetch = ir.FunctionType(ir.VoidType(), [byte, WHOLE, WHOLE, WHOLE])
+    function = get_or_insert_function(builder.module, prefetch, "llvm.prefetch.p0")
+    builder.call(function, [builder.bitcast(address, byte), WHOLE(0), WHOLE(3), WHOLE(1)])  # to be read, kept, data
+
+
+@intrinsic
+def _ask_for_scales(typing, scales, start):
+    """Let memory send the scales of one of the next groups, given where those of this one start."""
+
+    def code(context, builder, signature, args):
+        data = context.make_array(signature.args[0])(context, builder, args[0]).data
+        for number in range(0, 2 * OUTPUTS, LANES):
+            _ask_for(builder, _at(builder, data, args[1], number + AHEAD * 3 // 4))
+        return context.get_dummy_value()
+
+    return types.void(scales, types.int64), code
 
 
 def _repeated(builder: Any, number: Any) -> Any:
@@ -157,6 +184,8 @@ def unpack_group(words, scales, block, group, tile):
 @njit(**INNER)
 def _add_group(scales, block, group, space, number, sums, totals):
     """Add to totals [n, OUTPUTS] what the sums [OUTPUTS] of a group's whole numbers stand for, and clear the sums."""
+    if number == 0:
+        _ask_for_scales(scales, (block * scales.shape[1] + group) * 2 * OUTPUTS)
     factor, inputs = space[1][number, group], space[2][number, group]
     for output in range(OUTPUTS):
         weight = factor * scales[block, group, 0, output]
