@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import statistics
 import sys
+from types import ModuleType
 
 import psutil
 import pytest
@@ -168,6 +169,7 @@ def test_loading_is_measured_in_another_process(model):
 def test_llama_cpp_gets_the_same_prompt_and_threads(package, code, tmp_path, monkeypatch):
     (tmp_path / f"{package}.py").write_text(code)
     monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
+    monkeypatch.setitem(sys.modules, "__main__", ModuleType("__main__"))  # IPython may have left one that is no module
     monkeypatch.setitem(sys.modules, package, None)  # so that what is imported now is forgotten in the end
     del sys.modules[package]
     peers, absent = find_peers(ScriptedModel("Hello", context_length=99), tmp_path / "a.gguf")
