@@ -269,8 +269,9 @@ chatlab.sweep({prompts!r}, store={store!r}, **{options!r})
 
 def test_a_killed_sweep_goes_on_and_ends_in_the_same_table(model, tmp_path):
     """SIGKILL in the middle, on the real model; then the same call. And once more in another order, undisturbed."""
-    store = tmp_path / "rows.jsonl"
-    code = KILLED.format(prompts=PROMPTS, store=str(store), options=REAL)
+    store, seeds = tmp_path / "rows.jsonl", list(range(1, 25))
+    options = REAL | {"seeds": seeds}
+    code = KILLED.format(prompts=PROMPTS, store=str(store), options=options)
     process = subprocess.Popen([sys.executable, "-c", code])
     until = time.monotonic() + 120
     while not (store.exists() and store.stat().st_size) and time.monotonic() < until and process.poll() is None:
@@ -278,10 +279,13 @@ def test_a_killed_sweep_goes_on_and_ends_in_the_same_table(model, tmp_path):
     process.send_signal(signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL, "it was in the middle"
     there = len(RowsFile(store).read())
-    assert 0 < there < 8
-    resumed = chatlab.sweep(PROMPTS, store=store, **REAL)
-    assert resumed.missing == 0 and len(RowsFile(store).read()) == 8, "12 rows; of the greedy ones one for each prompt"
-    again = chatlab.sweep(PROMPTS[::-1], model, store=False, **{**REAL, "seeds": [1, 2, 3], "temperature": [1.2, 0]})
+    made = len(PROMPTS) * (1 + len(seeds))  # of the greedy rows one for each prompt
+    assert 0 < there < made
+    resumed = chatlab.sweep(PROMPTS, store=store, **options)
+    assert resumed.missing == 0 and len(RowsFile(store).read()) == made
+    again = chatlab.sweep(
+        PROMPTS[::-1], model, store=False, **(options | {"seeds": seeds[::-1], "temperature": [1.2, 0]})
+    )
     by = ["prompt", "temperature", "seed"]
     tables = [each.table.astype({"temperature": float}).sort_values(by, ignore_index=True) for each in (resumed, again)]
     pd.testing.assert_frame_equal(*tables, check_exact=True)
