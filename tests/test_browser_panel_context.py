@@ -84,14 +84,16 @@ def test_limit_reserve_and_turns_to_keep_by_keyboard(panel):
 
 
 def test_summary_is_made_and_stopped(panel, page):
-    field(panel, "Token limit").fill("420")
     pick(strategy(panel), "summarise")
-    stop = panel.locator("button:has-text('Stop'):enabled")
-    stop.wait_for()
-    wait_for(panel, "The model summarises what does not fit …")
-    started = time.monotonic()
-    stop.click()
-    wait_for(panel, "Stopped: there is no summary.")
+    for limit in range(420, 440, 4):  # the model may have written all of it before the click arrives
+        field(panel, "Token limit").fill(str(limit))
+        wait_for(panel, "The model summarises what does not fit …")
+        started = time.monotonic()
+        panel.locator("button:has-text('Stop')").click()
+        panel.locator("text=/Stopped: there is no summary|a summary is/").first.wait_for()
+        if panel.locator("text=Stopped: there is no summary.").count():
+            break
+    assert panel.locator("text=Stopped: there is no summary.").count() == 1
     assert time.monotonic() - started < 1
     field(panel, "Token limit").fill("400")
     panel.locator("th:text-is('summary')").wait_for()
