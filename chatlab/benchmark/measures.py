@@ -81,7 +81,11 @@ MEASURES = {  # key → title and unit
 def _adapt(plan: Plan) -> int:
     """Let chatlab see how busy the machine is now, and give every engine as many threads as cores are free."""
     threads = getattr(plan.model, "threads", None)
-    free: int = torch.get_num_threads() if threads is None else threads.adapt()
+    free: int = torch.get_num_threads()
+    if threads is not None:
+        for _ in range(2):  # the first look still sees what was before, an engine in another process for instance
+            time.sleep(SETTLED)
+            free = threads.adapt()
     for peer in plan.peers:
         peer.use_threads(free)
     return free
@@ -108,10 +112,8 @@ def busy(plan: Plan) -> Runs:
         samples = []
         for state in (BUSY, QUIET):
             with _other_program(running=state == BUSY):
-                for _ in range(2):  # the first look still sees what was before
-                    time.sleep(SETTLED)
-                    free = _adapt(plan)
                 for peer in plan.peers:
+                    free = _adapt(plan)
                     if peer.name != "Transformers":
                         rate = 1 / peer.reply(prompt_ids, plan.reply_tokens).later
                         samples.append(Sample("busy", f"{peer.name}, {state}", rate, free))
