@@ -110,7 +110,7 @@ def _at(typing, address, example):
 
 @njit(**INNER)
 def _matrix(matrices, layer, kind):
-    """Return words, scales and bias of a layer's matrix; `Llama.matrices` says where they are."""
+    """Return words, scales and bias of a layer's matrix, given `PackedLinear.place` of all matrices."""
     words, scales, bias, blocks, rows, groups, outputs = matrices[layer, kind]
     return (
         carray(_at(words, np.uint32(0)), (blocks, rows, OUTPUTS)),
@@ -221,8 +221,8 @@ def read(
 ):
     """Let vectors [n, hidden] go through the layers from the first of a pair to before the second, in `STEPS` each.
 
-    `matrices` [layers, 4, 7] and `norms` [layers, 2, hidden] are those of all layers: see `Llama`. Of all heads, the
-    first `turning` are queries and keys, and are turned by cosines and sines `turns` [n, head_dim / 2, 2].
+    `matrices` [layers, 4, 7] and `norms` [layers, 2, hidden] are those of all layers: see `Llama.compiled`. Of heads,
+    the first `turning` are queries and keys, and are turned by cosines and sines `turns` [n, head_dim / 2, 2].
 
     `memories` [n, layers] say where the keys and values of each token's text lie, and `places` [n, 4] for how many
     texts and tokens there is room, which of these texts it is, and which token. The rest is room for what is made on

@@ -11,7 +11,8 @@ like its neighbour. Knows nothing of text, nor of how weights are stored.
                                                                        └──────────────────────────────+──►
 
 A prompt goes through PyTorch, as it is written in `_many`. A few tokens go through loops that are compiled and do the
-same, in `_few`: of a token's time, 60 % goes to the products of the layers, 20 % to the head, the rest to attention.
+same, in `_few`: of a token's time, half goes to the products of the layers, an eighth to the head, and the rest to
+attention, to what lies between, and to the choice of the token.
 """
 
 from __future__ import annotations
@@ -86,12 +87,10 @@ class Llama:
         self.rotations = rotations(shape)
         places = [[matrix.place for matrix in layer.matrices] for layer in self.layers]
         self.compiled: tuple[npt.NDArray[Any], ...] = ()
-        if not any(None in place for place in places):  # the kernels want to know where matrices lie [layers, 4, 7]
+        if not any(None in place for place in places):
             norms = [torch.stack([layer.attention_norm, layer.mlp_norm]) for layer in self.layers]
-            self.compiled = (
-                np.array(places, np.int64),
-                torch.stack(norms).numpy(),
-            )  # and the norms [layers, 2, hidden]
+            # For the kernels: where the matrices lie [layers, 4, 7], and the norms' weights [layers, 2, hidden].
+            self.compiled = (np.array(places, np.int64), torch.stack(norms).numpy())
 
     @property
     def vocab_size(self) -> int:
