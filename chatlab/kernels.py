@@ -14,7 +14,8 @@ from numba import carray, float32, float64, int64, njit, types, uint32
 from numba.extending import intrinsic
 from tqdm.auto import tqdm
 
-from chatlab.products import GROUP, INNER, OPTIONS, OUTPUTS, SUMS, multiply_block, room, rounded, unpack_group
+from chatlab.lanes import LANES, add_products, lanes, nothing, plus, total
+from chatlab.products import GROUP, INNER, OPTIONS, OUTPUTS, multiply_block, room, rounded, unpack_group
 from chatlab.team import finish, take, wait
 
 __all__ = ["STEPS", "multiply", "prepare", "read", "unpack"]
@@ -35,12 +36,13 @@ def _normal(vectors, norm, epsilon, normal):
             normal[number, place] = vectors[number, place] * factor * norm[place]
 
 
-@njit(**SUMS)
+@njit(**INNER)
 def _sum_of_squares(vector):
-    total = np.float32(0)
-    for place in range(len(vector)):
-        total += vector[place] * vector[place]
-    return total
+    sums = nothing()
+    for place in range(0, len(vector), LANES):
+        numbers = lanes(vector, place)
+        sums = add_products(sums, numbers, numbers)
+    return total(sums)
 
 
 @njit(**INNER)
@@ -143,7 +145,7 @@ def _turn(mixed, number, turns, memory, place, turning):
                 memory[kind, place[2], group, place[3], each] = mixed[number, first + each]
 
 
-@njit(inline="always", **SUMS)
+@njit(inline="always", **INNER)
 def _exp(x):
     """Return e^x for x from -87 to 88, but for rounding, in steps that can be taken for eight numbers at once.
 
@@ -163,7 +165,7 @@ def _exp(x):
     return sum_ * power.view(np.float32)
 
 
-@njit(**SUMS)
+@njit(**INNER)
 def _attend(mixed, number, head, group, memory, place, gathered):
     """Fill a head's part of gathered with the values that its query finds in the tokens up to its own.
 
@@ -171,25 +173,35 @@ def _attend(mixed, number, head, group, memory, place, gathered):
     """
     head_dim, text, last = memory.shape[4], place[2], place[3]
     query, found = np.empty(head_dim, np.float32), np.zeros(head_dim, np.float32)
-    weights = np.zeros(last + 4, np.float32)
+    weights = np.zeros(last + 1 + LANES, np.float32)
     for each in range(head_dim):
         query[each] = mixed[number, head * head_dim + each] * np.float32(1 / np.sqrt(head_dim))
+    keys = (text * memory.shape[2] + group) * memory.shape[3] * head_dim  # where they start
     for first in range(0, last + 1, 4):
         second, third, fourth = min(first + 1, last), min(first + 2, last), min(first + 3, last)
-        a = b = c = d = np.float32(0)
-        for each in range(head_dim):
-            a += query[each] * memory[0, text, group, first, each]
-            b += query[each] * memory[0, text, group, second, each]
-            c += query[each] * memory[0, text, group, third, each]
-            d += query[each] * memory[0, text, group, fourth, each]
-        weights[first], weights[first + 1], weights[first + 2], weights[first + 3] = a, b, c, d
-    highest, total = weights[0], np.float32(0)
+        a = b = c = d = nothing()
+        for each in range(0, head_dim, LANES):
+            numbers = lanes(query, each)
+            a = add_products(a, numbers, lanes(memory, keys + first * head_dim + each))
+            b = add_products(b, numbers, lanes(memory, keys + second * head_dim + each))
+            c = add_products(c, numbers, lanes(memory, keys + third * head_dim + each))
+            d = add_products(d, numbers, lanes(memory, keys + fourth * head_dim + each))
+        weights[first], weights[first + 1], weights[first + 2], weights[first + 3] = (
+            total(a),
+            total(b),
+            total(c),
+            total(d),
+        )
+    highest = weights[0]
     for token in range(last + 1):
         highest = max(highest, weights[token])
     for token in range(last + 1):
         weights[token] = _exp(weights[token] - highest)
-        total += weights[token]
     weights[last + 1 :] = 0
+    sums = nothing()
+    for token in range(0, last + 1, LANES):
+        sums = plus(sums, lanes(weights, token))
+    whole = total(sums)
     for first in range(0, last + 1, 4):
         second, third, fourth = min(first + 1, last), min(first + 2, last), min(first + 3, last)
         a, b, c, d = weights[first], weights[first + 1], weights[first + 2], weights[first + 3]
@@ -201,10 +213,10 @@ def _attend(mixed, number, head, group, memory, place, gathered):
                 + d * memory[1, text, group, fourth, each]
             )
     for each in range(head_dim):
-        gathered[number, head * head_dim + each] = found[each] / total
+        gathered[number, head * head_dim + each] = found[each] / whole
 
 
-@njit(**SUMS)
+@njit(**INNER)
 def _gate(both, gated, part):
     """Fill a part of gated [n, width] with what the gates, the first half of both, let through of the other half."""
     width = gated.shape[1]

@@ -31,6 +31,7 @@ from torch.nn.functional import rms_norm, scaled_dot_product_attention, silu
 from chatlab import kernels
 from chatlab.errors import ReplyStoppedError
 from chatlab.kv_memory import KVCache, KVMemory, Run
+from chatlab.lanes import LANES
 from chatlab.linear import MANY, Linear
 from chatlab.team import share
 
@@ -87,7 +88,7 @@ class Llama:
         self.rotations = rotations(shape)
         places = [[matrix.place for matrix in layer.matrices] for layer in self.layers]
         self.compiled: tuple[npt.NDArray[Any], ...] = ()
-        if not any(None in place for place in places):
+        if shape.head_dim % LANES == 0 and not any(None in place for place in places):
             norms = [torch.stack([layer.attention_norm, layer.mlp_norm]) for layer in self.layers]
             # For the kernels: where the matrices lie [layers, 4, 7], and the norms' weights [layers, 2, hidden].
             self.compiled = (np.array(places, np.int64), torch.stack(norms).numpy())

@@ -21,7 +21,7 @@ from numba import njit, types
 from numba.core.cgutils import get_or_insert_function
 from numba.extending import intrinsic
 
-__all__ = ["GROUP", "INNER", "OPTIONS", "OUTPUTS", "SUMS", "multiply_block", "room", "rounded", "unpack_group"]
+__all__ = ["GROUP", "INNER", "OPTIONS", "OUTPUTS", "multiply_block", "room", "rounded", "unpack_group"]
 
 GROUP = 32  # how many neighbouring weights of an output share a scale, in GGUF's blocks
 PAIRS = GROUP // 2
@@ -35,10 +35,9 @@ OPTIONS: dict[str, Any] = {
     "cache": True,  # compiled once, when chatlab is first used on a machine
     "nogil": True,
     "error_model": "numpy",
-    "fastmath": {"contract"},  # a * b + c may be rounded once in place of twice
+    "fastmath": {"nnan", "nsz"},  # of which no result is rounded differently
 }
 INNER: dict[str, Any] = OPTIONS | {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
-SUMS: dict[str, Any] = INNER | {"fastmath": {"contract", "reassoc", "nsz", "nnan"}}  # in any order, eight at a time
 
 
 WHOLE = ir.IntType(32)
@@ -140,7 +139,7 @@ def room(n, inputs):
     return pairs, factors, np.empty_like(factors), np.empty((PAIRS, OUTPUTS), np.uint32), sums, totals
 
 
-@njit(**SUMS)
+@njit(**INNER)
 def rounded(vectors, each, space):
     """Round vectors [n, inputs] to 16 bits, for words that hold so many numbers each.
 

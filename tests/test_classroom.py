@@ -25,6 +25,7 @@ from typer.testing import CliRunner
 from chatlab import cli
 from chatlab.classroom.classroom import Classroom, ClassroomError, make_course
 from chatlab.classroom.execution import ExecuteAll
+from chatlab.classroom.forked_kernels import ForkedProvisioner
 from chatlab.course import packaged_course
 from chatlab.exercises.task_files import exercises_of
 
@@ -116,6 +117,22 @@ def test_a_kernel_that_ends_what_it_was_copied_from_costs_no_other_submission():
     kill = new_code_cell("import os, signal; os.kill(os.getppid(), signal.SIGKILL); import time; time.sleep(60)")
     assert executed(kill, new_code_cell("print(1)")) == ["KernelEnded", "1\n"]
     assert executed(new_code_cell("print(2)")) == ["2\n"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere each kernel is a new process")
+def test_a_kernel_that_ends_as_it_begins_is_started_again(monkeypatch):
+    """Another program may have taken its port, of which no learner is to know."""
+    real, ended = ForkedProvisioner.launch_kernel, []
+
+    async def launch_kernel(self, cmd, **kwargs):
+        info = await real(self, cmd, **kwargs)
+        if not ended:
+            os.kill(self.pid, signal.SIGKILL)
+            ended.append(self.pid)
+        return info
+
+    monkeypatch.setattr(ForkedProvisioner, "launch_kernel", launch_kernel)
+    assert executed(new_code_cell("1 + 1"), new_code_cell("print(2)"))[1] == "2\n" and len(ended) == 1
 
 
 # ---- a course -----------------------------------------------------------------------------------------------------

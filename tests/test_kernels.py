@@ -23,6 +23,15 @@ kernels.prepare()
 print(sum(kernel.stats.cache_hits.total() for kernel in (kernels.multiply, kernels.unpack, kernels.read)))
 """
 
+READING = """
+import hashlib, sys, chatlab
+model = chatlab.load()
+cache = model.llama.new_cache()
+for ids in (chatlab.encode("Once upon a time there was a"), [28]):
+    vectors = model.llama.read([(ids, cache)])
+    print(hashlib.sha256(vectors.numpy().tobytes()).hexdigest())
+"""
+
 
 def python(code, cwd=None, **variables):
     process = subprocess.run(
@@ -52,6 +61,12 @@ def test_the_first_conversion_lets_another_process_compile(tmp_path):
     (tmp_path / "chatlab" / "__init__.py").write_text("raise ImportError('not this one')", encoding="utf-8")
     assert python(COMPILING, cwd=tmp_path, NUMBA_CACHE_DIR=str(tmp_path)) == ["3"]
     assert list(tmp_path.rglob("*.nbc"))
+
+
+def test_what_is_read_is_the_same_to_the_last_bit_however_the_loops_were_compiled(tmp_path):
+    """For an older processor and in a hurry, or for this one; and found compiled, which is linked in another way."""
+    older = {"NUMBA_CPU_NAME": "generic", "NUMBA_CPU_FEATURES": "", "NUMBA_OPT": "1", "NUMBA_CACHE_DIR": str(tmp_path)}
+    assert python(READING) == python(READING, **older) == python(READING, **older)
 
 
 def test_threads_may_reply_at_once(model):

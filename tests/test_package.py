@@ -49,6 +49,7 @@ LAYERS = [
     "course",
     "records",
     "team",
+    "lanes",
     "products",
     "kernels",
     "linear",

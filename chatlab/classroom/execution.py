@@ -66,8 +66,16 @@ class ExecuteAll(Execute):  # type: ignore[misc]
         return manager
 
     def start_new_kernel_client(self) -> Any:
-        """Connect to a kernel that has just begun, and limit its memory for ever."""
-        client = super().start_new_kernel_client()
+        """Connect to a kernel that has just begun, and limit its memory for ever.
+
+        One that ends before it has run any code is no fault of the code: another program may have taken its port.
+        """
+        try:
+            client = super().start_new_kernel_client()
+        except RuntimeError:
+            self.km = self.create_kernel_manager()
+            self.start_new_kernel()
+            client = super().start_new_kernel_client()
         self.kc.execute(LIMIT, silent=True)
         return client
 

@@ -1,0 +1,81 @@
+"""Lanes: eight numbers that go through the same sums at once, as processors have instructions for.
+
+In: arrays in float32. Out: sums of them. Knows nothing of what they are for.
+
+A compiler that may add in any order makes loops as fast as these, but chooses another order each time that it compiles
+them, and for each processor. What is written here is added in the order that is written here.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from llvmlite import ir
+from numba import float32, int64, types
+from numba.extending import intrinsic, models, register_model
+
+__all__ = ["LANES", "add_products", "lanes", "nothing", "plus", "total"]
+
+LANES = 8
+EIGHT = ir.VectorType(ir.FloatType(), LANES)
+
+
+class _Lanes(types.Type):  # type: ignore[misc]
+    """Eight numbers in float32, in a register of the processor."""
+
+    def __init__(self) -> None:
+        super().__init__("Lanes")
+
+
+@register_model(_Lanes)
+class _Register(models.PrimitiveModel):  # type: ignore[misc]
+    def __init__(self, manager: Any, kind: _Lanes) -> None:
+        super().__init__(manager, kind, EIGHT)
+
+
+KIND = _Lanes()
+
+
+@intrinsic
+def nothing(typing):
+    """Return eight zeros."""
+    return KIND(), lambda context, builder, signature, args: EIGHT([0.0] * LANES)
+
+
+@intrinsic
+def lanes(typing, array, start):
+    """Return eight neighbours of a contiguous array of any shape, from so many numbers after its first one."""
+
+    def code(context, builder, signature, args):
+        data = context.make_array(signature.args[0])(context, builder, args[0]).data
+        place = builder.bitcast(builder.gep(data, [args[1]]), EIGHT.as_pointer())
+        return builder.load(place, align=4)
+
+    return KIND(array, int64), code
+
+
+@intrinsic
+def plus(typing, left, right):
+    """Return the sums of the left and the right numbers."""
+    return KIND(KIND, KIND), lambda context, builder, signature, args: builder.fadd(*args)
+
+
+@intrinsic
+def add_products(typing, sums, left, right):
+    """Return sums, with the products of the left and the right numbers added to them."""
+    return KIND(KIND, KIND, KIND), (
+        lambda context, builder, signature, args: builder.fadd(args[0], builder.fmul(args[1], args[2]))
+    )
+
+
+@intrinsic
+def total(typing, sums):
+    """Return the sum of the eight numbers: the halves are added to each other, then the halves of that, and so on."""
+
+    def code(context, builder, signature, args):
+        each = [builder.extract_element(args[0], ir.IntType(32)(number)) for number in range(LANES)]
+        while (half := len(each) // 2) > 0:
+            each = [builder.fadd(*pair) for pair in zip(each[:half], each[half:], strict=True)]
+        return each[0]
+
+    return float32(KIND), code
