@@ -15,7 +15,7 @@ from numba.extending import intrinsic
 from tqdm.auto import tqdm
 
 from chatlab.lanes import LANES, add_products, lanes, nothing, plus, total
-from chatlab.products import GROUP, INNER, OPTIONS, OUTPUTS, multiply_block, room, rounded, unpack_group
+from chatlab.products import GROUP, INNER, OPTIONS, OUTPUTS, multiply_block, room, rounded
 from chatlab.team import finish, take, wait
 
 __all__ = ["STEPS", "multiply", "prepare", "read", "unpack"]
@@ -81,20 +81,16 @@ def multiply(words, scales, vectors, products, work):
 @njit(**OPTIONS)
 def unpack(words, scales, weights, work):
     """Fill weights [inputs, blocks × OUTPUTS] with what packed weights stand for, in one step."""
-    tile = room(0, 0)[3]
     each = scales.shape[1] * GROUP // words.shape[1]
+    mask = np.uint32(2 ** (32 // each) - 1)
     block = take(work, 0)
     while block < len(words):
-        for group in range(scales.shape[1]):
-            unpack_group(words, scales, block, group, tile)
-            for place in range(GROUP):
-                word, number = place // each, place % each
-                shift = np.uint32(16 * (number // (each // 2)))
-                row = word * (each // 2) + number % (each // 2)
-                for output in range(OUTPUTS):
-                    whole = np.float32(np.int32((tile[row, output] >> shift) & np.uint32(0xFFFF)))
-                    scale, minimum = scales[block, group, 0, output], scales[block, group, 1, output]
-                    weights[group * GROUP + place, block * OUTPUTS + output] = whole * scale + minimum
+        for place in range(scales.shape[1] * GROUP):
+            shift, group = np.uint32(place % each * (32 // each)), place // GROUP
+            for output in range(OUTPUTS):
+                whole = np.float32(np.int32((words[block, place // each, output] >> shift) & mask))
+                scale, minimum = scales[block, group, 0, output], scales[block, group, 1, output]
+                weights[place, block * OUTPUTS + output] = whole * scale + minimum
         finish(work, 0)
         block = take(work, 0)
     wait(work, 0, len(words))

@@ -13,6 +13,7 @@ are neighbours. Sums of whole numbers do not depend on the order, so a product i
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -21,7 +22,7 @@ from numba import njit, types
 from numba.core.cgutils import get_or_insert_function
 from numba.extending import intrinsic
 
-__all__ = ["GROUP", "INNER", "OPTIONS", "OUTPUTS", "multiply_block", "room", "rounded", "unpack_group"]
+__all__ = ["GROUP", "INNER", "OPTIONS", "OUTPUTS", "multiply_block", "room", "rounded"]
 
 GROUP = 32  # how many neighbouring weights of an output share a scale, in GGUF's blocks
 PAIRS = GROUP // 2
@@ -41,40 +42,51 @@ INNER: dict[str, Any] = OPTIONS | {"no_cpython_wrapper": True, "no_cfunc_wrapper
 
 
 WHOLE = ir.IntType(32)
-SIXTEEN = ir.VectorType(WHOLE, LANES)
+SIXTEEN, NUMBERS = ir.VectorType(WHOLE, LANES), ir.VectorType(ir.FloatType(), LANES)
 
 
-def _adding(words_of_group: int, bits: int) -> Any:
-    """Return a function that adds to sums [OUTPUTS] the products of a group's words and the pairs of a vector.
+def _adding(words_of_group: int, bits: int, vectors: int) -> Any:
+    """Return a function that adds a group's share to the totals of `LANES` outputs and so many vectors.
 
-    Each word holds numbers of so many bits; the two that are 16 bits apart go with one pair.
+    Each word holds numbers of so many bits; the two that are 16 bits apart go with one pair. What is given is where the
+    words, the scales, the pairs, the factors and the totals of these outputs and vectors start: see `multiply_block`.
     """
     shifts = range(0, PAIRS // words_of_group * bits, bits)
+    mask = SIXTEEN([(2**bits - 1) * 0x10001] * LANES)
 
     @intrinsic
-    def add(typing, words, word, pairs, pair, sums):
+    def add(typing, words, word, scales, scale, pairs, pair, factors, factor, totals, total):
         def code(context, builder, signature, args):
-            words, pairs, sums = (
-                context.make_array(signature.args[number])(context, builder, args[number]).data for number in (0, 2, 4)
+            words, scales, pairs, factors, totals = (
+                partial(_at, builder, context.make_array(kind)(context, builder, array).data, start)
+                for kind, array, start in zip(signature.args[::2], args[::2], args[1::2], strict=True)
             )
-            vector = [_repeated(builder, builder.load(_at(builder, pairs, args[3], each))) for each in range(PAIRS)]
-            for output in range(0, OUTPUTS, LANES):
-                place = _sixteen(builder, sums, args[1].type(0), output)
-                total = builder.load(place, align=4)
-                for number in range(words_of_group):
-                    if bits < 16:  # as they come from memory
-                        _ask_for(builder, _at(builder, words, args[1], number * OUTPUTS + output + AHEAD))
-                    word = builder.load(_sixteen(builder, words, args[1], number * OUTPUTS + output), align=4)
-                    for index, shift in enumerate(shifts):
-                        two = word
-                        if bits < 16:
-                            mask = SIXTEEN([(2**bits - 1) * 0x10001] * LANES)
-                            two = builder.and_(builder.lshr(two, SIXTEEN([shift] * LANES)), mask)
-                        total = builder.add(total, _two(builder, two, vector[number * len(shifts) + index]))
-                builder.store(total, place, align=4)
+            sums = [SIXTEEN([0] * LANES)] * vectors
+            for number in range(words_of_group):
+                _ask_for(builder, words(number * OUTPUTS + AHEAD))
+                word = builder.load(builder.bitcast(words(number * OUTPUTS), SIXTEEN.as_pointer()), align=4)
+                for index, shift in enumerate(shifts):
+                    two = builder.and_(builder.lshr(word, SIXTEEN([shift] * LANES)), mask)
+                    for vector in range(vectors):
+                        place = vector * PAIRS + number * len(shifts) + index
+                        pair = _repeated(builder, builder.load(pairs(place)))
+                        sums[vector] = builder.add(sums[vector], _two(builder, two, pair))
+            for each in range(2):
+                _ask_for(builder, scales(each * OUTPUTS + AHEAD * 3 // 4))
+            scale, minimum = (
+                builder.load(builder.bitcast(scales(each * OUTPUTS), NUMBERS.as_pointer()), align=4)
+                for each in range(2)
+            )
+            for vector in range(vectors):
+                factor, input_ = (_repeated(builder, builder.load(factors(vector * 2 + each))) for each in range(2))
+                product = builder.fmul(builder.sitofp(sums[vector], NUMBERS), builder.fmul(factor, scale))
+                share = builder.fadd(product, builder.fmul(input_, minimum))
+                place = builder.bitcast(totals(vector * OUTPUTS), NUMBERS.as_pointer())
+                builder.store(builder.fadd(builder.load(place, align=4), share), place, align=4)
             return context.get_dummy_value()
 
-        return types.void(words, types.int64, pairs, types.int64, sums), code
+        where = (words, types.int64, scales, types.int64, pairs, types.int64, factors, types.int64, totals, types.int64)
+        return types.void(*where), code
 
     return add
 
@@ -82,11 +94,6 @@ def _adding(words_of_group: int, bits: int) -> Any:
 def _at(builder: Any, array: Any, start: Any, number: int) -> Any:
     """Return the address of an array's element so many after a start."""
     return builder.gep(array, [builder.add(start, start.type(number))])
-
-
-def _sixteen(builder: Any, array: Any, start: Any, number: int) -> Any:
-    """Return the address of sixteen elements."""
-    return builder.bitcast(_at(builder, array, start, number), SIXTEEN.as_pointer())
 
 
 def _ask_for(builder: Any, address: Any) -> None:
@@ -97,22 +104,9 @@ def _ask_for(builder: Any, address: Any) -> None:
     builder.call(function, [builder.bitcast(address, byte), WHOLE(0), WHOLE(3), WHOLE(1)])  # to be read, kept, data
 
 
-@intrinsic
-def _ask_for_scales(typing, scales, start):
-    """Let memory send the scales of one of the next groups, given where those of this one start."""
-
-    def code(context, builder, signature, args):
-        data = context.make_array(signature.args[0])(context, builder, args[0]).data
-        for number in range(0, 2 * OUTPUTS, LANES):
-            _ask_for(builder, _at(builder, data, args[1], number + AHEAD * 3 // 4))
-        return context.get_dummy_value()
-
-    return types.void(scales, types.int64), code
-
-
 def _repeated(builder: Any, number: Any) -> Any:
     """Return sixteen times the same number."""
-    none = SIXTEEN(None)
+    none = ir.VectorType(number.type, LANES)(ir.Undefined)
     return builder.shuffle_vector(builder.insert_element(none, number, WHOLE(0)), none, SIXTEEN([0] * LANES))
 
 
@@ -128,24 +122,28 @@ def _two(builder: Any, left: Any, right: Any) -> Any:
     )
 
 
-_add_nibbles, _add_bytes, _add_unpacked = _adding(GROUP // 8, 4), _adding(GROUP // 4, 8), _adding(PAIRS, 16)
+_nibbles, _bytes = partial(_adding, GROUP // 8, 4), partial(_adding, GROUP // 4, 8)
+_add_nibbles, _add_nibbles_to_four, _add_bytes, _add_bytes_to_four = _nibbles(1), _nibbles(4), _bytes(1), _bytes(4)
 
 
 @njit(**INNER)
 def room(n, inputs):
-    """Return room for n vectors as `rounded` fills it, and for what `multiply_block` needs besides."""
-    pairs, factors = np.empty((n, inputs // 2), np.int32), np.empty((n, inputs // GROUP), np.float32)
-    sums, totals = np.zeros(OUTPUTS, np.int32), np.empty((n, OUTPUTS), np.float32)
-    return pairs, factors, np.empty_like(factors), np.empty((PAIRS, OUTPUTS), np.uint32), sums, totals
+    """Return room for n vectors as `rounded` fills it, and for the totals of a block."""
+    groups = inputs // GROUP
+    return (
+        np.empty((groups, n, PAIRS), np.int32),
+        np.empty((groups, n, 2), np.float32),
+        np.empty((n, OUTPUTS), np.float32),
+    )
 
 
 @njit(**INNER)
 def rounded(vectors, each, space):
     """Round vectors [n, inputs] to 16 bits, for words that hold so many numbers each.
 
-    Fills pairs [n, inputs / 2], and for each group of each vector its scale and the sum of what it was rounded to.
+    Fills pairs [groups, n, PAIRS], and for each group of each vector its scale and the sum of what it was rounded to.
     """
-    pairs, factors, inputs = space[:3]
+    pairs, factors = space[:2]
     apart = each // 2
     for number in range(len(vectors)):
         for group in range(vectors.shape[1] // GROUP):
@@ -161,57 +159,37 @@ def rounded(vectors, each, space):
                     low = np.int32(np.rint(vectors[number, here] * scale))
                     high = np.int32(np.rint(vectors[number, here + apart] * scale))
                     total += low + high
-                    pairs[number, start // 2 + word * apart + place] = (low & np.int32(0xFFFF)) | (high << np.int32(16))
-            factors[number, group] = highest / LARGEST
-            inputs[number, group] = np.float32(total) * factors[number, group]
-
-
-@njit(**INNER)
-def unpack_group(words, scales, block, group, tile):
-    """Fill a tile [PAIRS, OUTPUTS] with pairs of a group's whole numbers: see `rounded` for which two are one."""
-    each = scales.shape[1] * GROUP // words.shape[1]
-    apart, bits = each // 2, 32 // each
-    mask = np.uint32((2**bits - 1) * 0x10001)
-    for number in range(GROUP // each):
-        for place in range(apart):
-            shift = np.uint32(bits * place)
-            for output in range(OUTPUTS):
-                whole = words[block, group * (GROUP // each) + number, output]
-                tile[number * apart + place, output] = (whole >> shift) & mask
-
-
-@njit(**INNER)
-def _add_group(scales, block, group, space, number, sums, totals):
-    """Add to totals [n, OUTPUTS] what the sums [OUTPUTS] of a group's whole numbers stand for, and clear the sums."""
-    if number == 0:
-        _ask_for_scales(scales, (block * scales.shape[1] + group) * 2 * OUTPUTS)
-    factor, inputs = space[1][number, group], space[2][number, group]
-    for output in range(OUTPUTS):
-        weight = factor * scales[block, group, 0, output]
-        totals[number, output] += np.float32(sums[output]) * weight + inputs * scales[block, group, 1, output]
-        sums[output] = 0
+                    pairs[group, number, word * apart + place] = (low & np.int32(0xFFFF)) | (high << np.int32(16))
+            factors[group, number, 0] = highest / LARGEST
+            factors[group, number, 1] = np.float32(total) * factors[group, number, 0]
 
 
 @njit(**INNER)
 def multiply_block(words, scales, block, n, space):
     """Return a block's products [n, OUTPUTS] with the n vectors that `rounded` has filled the space with.
 
-    Of one vector, weights are unpacked as they are multiplied; of several, once for all.
+    Weights are unpacked as they are multiplied, once for four vectors.
     """
-    pairs, _, _, tile, sums, totals = space
+    pairs, factors, totals = space
     totals[:n] = 0
-    each = scales.shape[1] * GROUP // words.shape[1]
+    room = factors.shape[1]
+    rows = words.shape[1] // scales.shape[1]
     for group in range(scales.shape[1]):
-        word = block * words.shape[1] + group * (GROUP // each)
-        if n > 1:
-            unpack_group(words, scales, block, group, tile)
-            for number in range(n):
-                _add_unpacked(tile, 0, pairs, number * pairs.shape[1] + group * PAIRS, sums)
-                _add_group(scales, block, group, space, number, sums, totals)
-        else:
-            if each == 8:
-                _add_nibbles(words, word * OUTPUTS, pairs, group * PAIRS, sums)
-            else:
-                _add_bytes(words, word * OUTPUTS, pairs, group * PAIRS, sums)
-            _add_group(scales, block, group, space, 0, sums, totals)
+        for output in range(0, OUTPUTS, LANES):
+            word = (block * words.shape[1] + group * rows) * OUTPUTS + output
+            scale = (block * scales.shape[1] + group) * 2 * OUTPUTS + output
+            number = 0
+            while number < n:
+                place = group * room + number
+                pair, factor, total = place * PAIRS, place * 2, number * OUTPUTS + output
+                if rows == GROUP // 8:
+                    if n - number >= 4:
+                        _add_nibbles_to_four(words, word, scales, scale, pairs, pair, factors, factor, totals, total)
+                    else:
+                        _add_nibbles(words, word, scales, scale, pairs, pair, factors, factor, totals, total)
+                elif n - number >= 4:
+                    _add_bytes_to_four(words, word, scales, scale, pairs, pair, factors, factor, totals, total)
+                else:
+                    _add_bytes(words, word, scales, scale, pairs, pair, factors, factor, totals, total)
+                number += 4 if n - number >= 4 else 1
     return totals
