@@ -51,10 +51,10 @@ def _multiply(words, scales, bias, vectors, products, added, space, work, step):
 
     They are added to what is there, or take its place.
     """
-    outputs, each = products.shape[1], scales.shape[1] * GROUP // words.shape[1]
+    outputs = products.shape[1]
     block = take(work, step)
     if block < len(words):
-        rounded(vectors, each, space)
+        rounded(vectors, space)
     while block < len(words):
         totals = multiply_block(words, scales, block, len(vectors), space)
         start = block * OUTPUTS
@@ -81,14 +81,17 @@ def multiply(words, scales, vectors, products, work):
 @njit(**OPTIONS)
 def unpack(words, scales, weights, work):
     """Fill weights [inputs, blocks × OUTPUTS] with what packed weights stand for, in one step."""
-    each = scales.shape[1] * GROUP // words.shape[1]
-    mask = np.uint32(2 ** (32 // each) - 1)
+    rows = words.shape[1] // scales.shape[1]  # of words in a group
+    half = GROUP // 2 // rows  # of the numbers in a word
+    bits = 16 // half
+    mask = np.uint32(2**bits - 1)
     block = take(work, 0)
     while block < len(words):
         for place in range(scales.shape[1] * GROUP):
-            shift, group = np.uint32(place % each * (32 // each)), place // GROUP
+            group, later, number = place // GROUP, place // (GROUP // 2) % 2, place % (GROUP // 2)
+            row, shift = group * rows + number // half, np.uint32(16 * later + number % half * bits)
             for output in range(OUTPUTS):
-                whole = np.float32(np.int32((words[block, place // each, output] >> shift) & mask))
+                whole = np.float32(np.int32((words[block, row, output] >> shift) & mask))
                 scale, minimum = scales[block, group, 0, output], scales[block, group, 1, output]
                 weights[place, block * OUTPUTS + output] = whole * scale + minimum
         finish(work, 0)

@@ -69,9 +69,10 @@ class DenseLinear(Linear):
 class PackedLinear(Linear):
     """Weights of 4 or 8 bits: each is `whole number × scale + minimum`, with both for a group of 32 inputs.
 
-    `words` hold the whole numbers, 8 or 4 to a word of 32 bits (the first in the lowest bits), and lie in the blocks
-    that chatlab's kernels want: [blocks, inputs / 8 or 4, OUTPUTS] int32. `scales` are scale and minimum, float32
-    [blocks, groups, 2, OUTPUTS]. The last block is filled up with zeros.
+    `words` hold the whole numbers, 8 or 4 to a word of 32 bits: in its lower half some of the group's first 16, from
+    the lowest bits on, and in its upper half those that come 16 later. They lie in the blocks that chatlab's kernels
+    want: [blocks, inputs / 8 or 4, OUTPUTS] int32. `scales` are scale and minimum, float32 [blocks, groups, 2,
+    OUTPUTS]. The last block is filled up with zeros.
 
     >>> whole = torch.arange(32, dtype=torch.uint8)[None]  # one output, 32 inputs
     >>> linear = PackedLinear(*packed(whole, torch.tensor([[[0.5, -1.0]]]), bits=8), outputs=1)
@@ -110,7 +111,8 @@ class PackedLinear(Linear):
         each = self.inputs // words.shape[1]  # numbers in a word
         shifts = np.arange(0, 32, 32 // each, dtype=np.uint32)
         whole = (words[block, :, output][..., None] >> shifts) & np.uint32(2 ** (32 // each) - 1)
-        grouped = whole.reshape(len(block), -1, GROUP).astype(np.float32)
+        halves = whole.reshape(len(block), scales.shape[1], -1, 2, each // 2).swapaxes(2, 3)
+        grouped = halves.reshape(len(block), -1, GROUP).astype(np.float32)
         scale, minimum = np.moveaxis(scales[block, :, :, output], -1, 0)[..., None]  # [n, groups, 1]
         return torch.from_numpy((grouped * scale + minimum).reshape(len(block), -1))
 
@@ -122,7 +124,8 @@ def packed(whole: Tensor, scales: Tensor, *, bits: int) -> tuple[Tensor, Tensor]
     """
     outputs, inputs = whole.shape
     missing = -outputs % OUTPUTS
-    numbers = np.pad(whole.numpy(), ((0, missing), (0, 0)))
+    halves = np.pad(whole.numpy(), ((0, missing), (0, 0))).reshape(-1, inputs // GROUP, 2, bits, GROUP // 2 // bits)
+    numbers = halves.swapaxes(2, 3).reshape(-1, inputs)
     bytes_ = numbers if bits == 8 else numbers[:, ::2] | numbers[:, 1::2] << 4
     words = np.ascontiguousarray(bytes_).view(np.int32)
     pairs = np.pad(scales.float().numpy(), ((0, missing), (0, 0), (0, 0)))

@@ -110,7 +110,7 @@ class Llama:
         cache grows by what was read. `interrupted` is asked before each layer; once it says yes, `ReplyStoppedError`
         is raised and the caches are as they were.
         """
-        vectors = torch.cat([self._read(group, interrupted) for group in groups(texts)])
+        vectors = _together([self._read(group, interrupted) for group in groups(texts)])
         for token_ids, cache in texts:
             cache.length += len(token_ids)
         return vectors
@@ -133,7 +133,7 @@ class Llama:
 
         A vector's logits do not depend on how many there are: a few go through the head at a time.
         """
-        return torch.cat([self.head(few) for few in self._norm(vectors, self.norm).split(MANY - 1)])  # type: ignore[no-untyped-call]
+        return _together([self.head(few) for few in self._norm(vectors, self.norm).split(MANY - 1)])  # type: ignore[no-untyped-call]
 
     def _norm(self, vectors: Tensor, weight: Tensor) -> Tensor:
         """Bring every vector to a common length, then stretch each of its numbers by a learnt weight."""
@@ -164,7 +164,7 @@ class Llama:
             self._gather(number, run, own)
             for run, own in zip(runs, torch.split(heads, [run.texts * run.tokens for run in runs]), strict=True)
         ]
-        return layer.attention_output(torch.cat(gathered) if len(gathered) > 1 else gathered[0])
+        return layer.attention_output(_together(gathered))
 
     def _gather(self, number: int, run: Run, heads: Tensor) -> Tensor:
         """Store the keys and values of a run's tokens, and return what they gather: [texts × tokens, hidden]."""
@@ -209,6 +209,11 @@ class Llama:
                 *room,
                 steps=(last - first) * kernels.STEPS,
             )
+
+
+def _together(parts: list[Tensor]) -> Tensor:
+    """Return the rows of all parts; those of a single one without copying them."""
+    return torch.cat(parts) if len(parts) > 1 else parts[0]
 
 
 def groups(texts: Sequence[Text]) -> Iterator[list[Text]]:

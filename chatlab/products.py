@@ -138,28 +138,25 @@ def room(n, inputs):
 
 
 @njit(**INNER)
-def rounded(vectors, each, space):
-    """Round vectors [n, inputs] to 16 bits, for words that hold so many numbers each.
+def rounded(vectors, space):
+    """Round vectors [n, inputs] to 16 bits: the first half of each group are the low numbers of pairs, then the high.
 
     Fills pairs [groups, n, PAIRS], and for each group of each vector its scale and the sum of what it was rounded to.
     """
     pairs, factors = space[:2]
-    apart = each // 2
     for number in range(len(vectors)):
         for group in range(vectors.shape[1] // GROUP):
             start = group * GROUP
             highest = np.float32(0)
-            for place in range(GROUP):
-                highest = max(highest, abs(vectors[number, start + place]))
+            for place in range(start, start + GROUP):
+                highest = max(highest, abs(vectors[number, place]))
             scale = LARGEST / highest if highest > 0 else np.float32(0)
             total = np.int32(0)
-            for word in range(GROUP // each):
-                for place in range(apart):
-                    here = start + word * each + place
-                    low = np.int32(np.rint(vectors[number, here] * scale))
-                    high = np.int32(np.rint(vectors[number, here + apart] * scale))
-                    total += low + high
-                    pairs[group, number, word * apart + place] = (low & np.int32(0xFFFF)) | (high << np.int32(16))
+            for pair in range(PAIRS):
+                low = np.int32(np.rint(vectors[number, start + pair] * scale))
+                high = np.int32(np.rint(vectors[number, start + PAIRS + pair] * scale))
+                total += low + high
+                pairs[group, number, pair] = (low & np.int32(0xFFFF)) | (high << np.int32(16))
             factors[group, number, 0] = highest / LARGEST
             factors[group, number, 1] = np.float32(total) * factors[group, number, 0]
 

@@ -25,7 +25,7 @@ from chatlab.weights.home import home
 
 __all__ = ["converted"]
 
-FORMAT = 4  # raise it when the files in the folder change, so that older folders are not used
+FORMAT = 5  # raise it when the files in the folder change, so that older folders are not used
 MEGABYTE = 1_000_000
 ELSEWHERE = "Free some space, or set CHATLAB_HOME to a folder on another disk."
 
