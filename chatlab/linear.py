@@ -16,8 +16,7 @@ import torch
 from torch import Tensor
 
 from chatlab import kernels
-from chatlab.products import GROUP, OUTPUTS
-from chatlab.team import share
+from chatlab.loops.sizes import GROUP, OUTPUTS
 
 __all__ = ["MANY", "DenseLinear", "Linear", "PackedLinear"]
 
@@ -29,7 +28,7 @@ class Linear(ABC):
 
     bias: Tensor | None = None
     outputs: int
-    place: tuple[int, ...] | None = None  # where packed weights lie, and their sizes, for the kernels
+    place: tuple[int, ...] = ()  # where packed weights lie, and their sizes, for the kernels
 
     @abstractmethod
     def multiply(self, vectors: Tensor) -> Tensor:
@@ -95,13 +94,13 @@ class PackedLinear(Linear):
         if len(vectors) >= MANY:
             return torch.mm(vectors, self.unpacked())[:, : self.outputs].contiguous()
         products = torch.empty(len(vectors), self.outputs)
-        share(kernels.multiply, *self.arrays, vectors.contiguous().numpy(), products.numpy(), steps=1)
+        kernels.multiply(self.place, vectors.contiguous(), products)
         return products
 
     def unpacked(self) -> Tensor:
         """Return the weights as they lie in the blocks, [inputs, outputs or a few more] float32."""
         weights = torch.empty(self.inputs, len(self.words) * OUTPUTS)
-        share(kernels.unpack, *self.arrays, weights.numpy(), steps=1)
+        kernels.unpack(self.place, weights)
         return weights
 
     def rows(self, numbers: Sequence[int]) -> Tensor:

@@ -20,7 +20,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -31,9 +30,8 @@ from torch.nn.functional import rms_norm, scaled_dot_product_attention, silu
 from chatlab import kernels
 from chatlab.errors import ReplyStoppedError
 from chatlab.kv_memory import KVCache, KVMemory, Run
-from chatlab.lanes import LANES
 from chatlab.linear import MANY, Linear
-from chatlab.team import share
+from chatlab.loops.sizes import LANES
 
 __all__ = ["Layer", "Llama", "Shape"]
 
@@ -87,11 +85,11 @@ class Llama:
         self.head = head
         self.rotations = rotations(shape)
         places = [[matrix.place for matrix in layer.matrices] for layer in self.layers]
-        self.compiled: tuple[npt.NDArray[Any], ...] = ()
-        if shape.head_dim % LANES == 0 and not any(None in place for place in places):
+        self.compiled: tuple[npt.NDArray[np.int64], Tensor] | None = None
+        if shape.head_dim % LANES == 0 and all(all(place) for place in places):
             norms = [torch.stack([layer.attention_norm, layer.mlp_norm]) for layer in self.layers]
             # For the kernels: where the matrices lie [layers, 4, 7], and the norms' weights [layers, 2, hidden].
-            self.compiled = (np.array(places, np.int64), torch.stack(norms).numpy())
+            self.compiled = (np.array(places, np.int64), torch.stack(norms))
 
     @property
     def vocab_size(self) -> int:
@@ -179,35 +177,26 @@ class Llama:
 
     def _few(self, vectors: Tensor, turn: Tensor, texts: Sequence[Text]) -> Iterator[None]:
         """Do what `_many` does, for a few tokens and packed weights, in compiled loops; yield now and then."""
-        shape, n, layers = self.shape, len(vectors), len(self.layers)
-        matrices, norms = self.compiled
+        shape, layers = self.shape, len(self.layers)
+        assert self.compiled is not None
         memories = np.array([cache.memory.addresses for ids, cache in texts for _ in ids])
         places = [
             (cache.memory.texts, cache.memory.capacity, cache.place, cache.length + number)
             for ids, cache in texts
             for number in range(len(ids))
         ]
-        gathered, width = shape.heads * shape.head_dim, self.layers[0].gate_up.outputs // 2
-        mixed = gathered + 2 * shape.key_value_heads * shape.head_dim
-        room = [np.empty((n, size), np.float32) for size in (mixed, gathered, 2 * width, width)]
-        turns = torch.view_as_real(turn).numpy()
-        at_once = max(1, AT_ONCE // n)
+        at_once = max(1, AT_ONCE // len(vectors))
         for first in range(0, layers, at_once):
             yield
-            last = min(first + at_once, layers)
-            share(
-                kernels.read,
-                vectors.numpy(),
-                (first, last),
-                matrices,
-                norms,
+            kernels.read(
+                vectors,
+                (first, min(first + at_once, layers)),
+                self.compiled,
                 shape.norm_epsilon,
-                turns,
-                shape.turning,
-                memories,
-                np.array(places, np.int64),
-                *room,
-                steps=(last - first) * kernels.STEPS,
+                torch.view_as_real(turn),
+                (shape.heads, shape.key_value_heads),
+                (memories, np.array(places, np.int64)),
+                self.layers[0].gate_up.outputs // 2,
             )
 
 

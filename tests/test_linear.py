@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chatlab.linear import MANY, DenseLinear, PackedLinear, packed
-from chatlab.products import GROUP, OUTPUTS
+from chatlab.loops.sizes import GROUP, OUTPUTS
 from chatlab.team import use_threads
 
 

@@ -10,14 +10,16 @@ import pytest
 from numba import njit
 
 from chatlab import team
-from chatlab.team import finish, share, take, use_threads, wait
+from chatlab.loops.parts import finish, take, wait
+from chatlab.team import share, use_threads
 
 STEPS, PARTS = 50, 37
 
 
 @njit(nogil=True)
-def add_up(done, before, work):
+def add_up(done, before, room, counts):
     """In each step, each part counts itself, and adds up what all parts of the step before have made."""
+    work = counts.ctypes.data
     for step in range(len(done)):
         part = take(work, step)
         while part < done.shape[1]:

@@ -18,9 +18,10 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from chatlab import kernels
+import chatlab
 from chatlab.errors import ModelFilesError
 from chatlab.files import fingerprint
+from chatlab.loops.object_file import is_kept
 from chatlab.weights.home import home
 
 __all__ = ["converted"]
@@ -112,13 +113,13 @@ def _compiling_kernels() -> Iterator[None]:
     Where it cannot, or its work cannot be kept, whoever runs a model compiles them. The compiler's first level of
     optimisation takes less time than its last, and the kernels are as fast.
     """
-    if kernels.multiply.signatures:  # this process has them
+    if is_kept():
         yield
         return
     process = subprocess.Popen(
-        [sys.executable, "-c", "from chatlab.kernels import prepare; prepare()"],
+        [sys.executable, "-c", "from chatlab.loops.object_file import object_code; object_code()"],
         env=os.environ | {"NUMBA_OPT": "1"},
-        cwd=Path(kernels.__file__).parents[1],  # a process finds the chatlab that lies where it begins before any other
+        cwd=Path(chatlab.__file__).parents[1],  # a process finds the chatlab that lies where it begins before any other
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,

@@ -23,7 +23,7 @@ from torch import Tensor
 
 from chatlab.linear import DenseLinear, Linear, PackedLinear, packed
 from chatlab.llama import Layer, Llama, Shape
-from chatlab.products import GROUP
+from chatlab.loops.sizes import GROUP
 
 __all__ = ["FILE", "build_llama", "has_packed", "load_packed", "save_packed"]
 

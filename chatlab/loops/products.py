@@ -18,41 +18,35 @@ from typing import Any
 
 import numpy as np
 from llvmlite import ir
-from numba import njit, types
+from numba import types
 from numba.core.cgutils import get_or_insert_function
 from numba.extending import intrinsic
 
-__all__ = ["GROUP", "INNER", "OPTIONS", "OUTPUTS", "multiply_block", "room", "rounded"]
+from chatlab.loops.arrays import compiled, floats, whole_numbers
+from chatlab.loops.sizes import GROUP, OUTPUTS
 
-GROUP = 32  # how many neighbouring weights of an output share a scale, in GGUF's blocks
+__all__ = ["multiply_block", "rounded", "space"]
+
 PAIRS = GROUP // 2
-OUTPUTS = 96  # in a block
-LANES = 16  # outputs that are multiplied at once, in one or in a few instructions
+SIDE_BY_SIDE = 16  # outputs that are multiplied at once, in one or in a few instructions
 AHEAD = (
     1024  # numbers from what is multiplied to what is asked for from memory: a page, where processors look no further
 )
 LARGEST = np.float32(2**15 - 1)  # of a rounded vector
-OPTIONS: dict[str, Any] = {
-    "cache": True,  # compiled once, when chatlab is first used on a machine
-    "nogil": True,
-    "error_model": "numpy",
-    "fastmath": {"nnan", "nsz"},  # of which no result is rounded differently
-}
-INNER: dict[str, Any] = OPTIONS | {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
 
 
 WHOLE = ir.IntType(32)
-SIXTEEN, NUMBERS = ir.VectorType(WHOLE, LANES), ir.VectorType(ir.FloatType(), LANES)
+SIXTEEN, NUMBERS = ir.VectorType(WHOLE, SIDE_BY_SIDE), ir.VectorType(ir.FloatType(), SIDE_BY_SIDE)
 
 
 def _adding(words_of_group: int, bits: int, vectors: int) -> Any:
-    """Return a function that adds a group's share to the totals of `LANES` outputs and so many vectors.
+    """Return a function that adds a group's share to the totals of `SIDE_BY_SIDE` outputs and so many vectors.
 
     Each word holds numbers of so many bits; the two that are 16 bits apart go with one pair. What is given is where the
     words, the scales, the pairs, the factors and the totals of these outputs and vectors start: see `multiply_block`.
     """
     shifts = range(0, PAIRS // words_of_group * bits, bits)
-    mask = SIXTEEN([(2**bits - 1) * 0x10001] * LANES)
+    mask = SIXTEEN([(2**bits - 1) * 0x10001] * SIDE_BY_SIDE)
 
     @intrinsic
     def add(typing, words, word, scales, scale, pairs, pair, factors, factor, totals, total):
@@ -61,12 +55,12 @@ def _adding(words_of_group: int, bits: int, vectors: int) -> Any:
                 partial(_at, builder, context.make_array(kind)(context, builder, array).data, start)
                 for kind, array, start in zip(signature.args[::2], args[::2], args[1::2], strict=True)
             )
-            sums = [SIXTEEN([0] * LANES)] * vectors
+            sums = [SIXTEEN([0] * SIDE_BY_SIDE)] * vectors
             for number in range(words_of_group):
                 _ask_for(builder, words(number * OUTPUTS + AHEAD))
                 word = builder.load(builder.bitcast(words(number * OUTPUTS), SIXTEEN.as_pointer()), align=4)
                 for index, shift in enumerate(shifts):
-                    two = builder.and_(builder.lshr(word, SIXTEEN([shift] * LANES)), mask)
+                    two = builder.and_(builder.lshr(word, SIXTEEN([shift] * SIDE_BY_SIDE)), mask)
                     for vector in range(vectors):
                         place = vector * PAIRS + number * len(shifts) + index
                         pair = _repeated(builder, builder.load(pairs(place)))
@@ -106,17 +100,17 @@ def _ask_for(builder: Any, address: Any) -> None:
 
 def _repeated(builder: Any, number: Any) -> Any:
     """Return sixteen times the same number."""
-    none = ir.VectorType(number.type, LANES)(ir.Undefined)
-    return builder.shuffle_vector(builder.insert_element(none, number, WHOLE(0)), none, SIXTEEN([0] * LANES))
+    none = ir.VectorType(number.type, SIDE_BY_SIDE)(ir.Undefined)
+    return builder.shuffle_vector(builder.insert_element(none, number, WHOLE(0)), none, SIXTEEN([0] * SIDE_BY_SIDE))
 
 
 def _two(builder: Any, left: Any, right: Any) -> Any:
     """Return the products of two numbers of 16 bits each and their sum, which processors have an instruction for."""
-    narrow, wide = ir.VectorType(ir.IntType(16), 2 * LANES), ir.VectorType(WHOLE, 2 * LANES)
+    narrow, wide = ir.VectorType(ir.IntType(16), 2 * SIDE_BY_SIDE), ir.VectorType(WHOLE, 2 * SIDE_BY_SIDE)
     products = builder.mul(*(builder.sext(builder.bitcast(side, narrow), wide) for side in (left, right)))
     return builder.add(
         *(
-            builder.shuffle_vector(products, wide(ir.Undefined), SIXTEEN([*range(first, 2 * LANES, 2)]))
+            builder.shuffle_vector(products, wide(ir.Undefined), SIXTEEN([*range(first, 2 * SIDE_BY_SIDE, 2)]))
             for first in (0, 1)
         )
     )
@@ -126,18 +120,20 @@ _nibbles, _bytes = partial(_adding, GROUP // 8, 4), partial(_adding, GROUP // 4,
 _add_nibbles, _add_nibbles_to_four, _add_bytes, _add_bytes_to_four = _nibbles(1), _nibbles(4), _bytes(1), _bytes(4)
 
 
-@njit(**INNER)
-def room(n, inputs):
-    """Return room for n vectors as `rounded` fills it, and for the totals of a block."""
+@compiled
+def space(own, n, inputs):
+    """Return what `rounded` fills for n vectors, and room for the totals of a block, from an address on."""
     groups = inputs // GROUP
+    factors = own + n * groups * PAIRS * 4
+    totals = factors + n * groups * 2 * 4
     return (
-        np.empty((groups, n, PAIRS), np.int32),
-        np.empty((groups, n, 2), np.float32),
-        np.empty((n, OUTPUTS), np.float32),
+        whole_numbers(own, (groups, n, PAIRS)),
+        floats(factors, (groups, n, 2)),
+        floats(totals, (n, OUTPUTS)),
     )
 
 
-@njit(**INNER)
+@compiled
 def rounded(vectors, space):
     """Round vectors [n, inputs] to 16 bits: the first half of each group are the low numbers of pairs, then the high.
 
@@ -161,18 +157,20 @@ def rounded(vectors, space):
             factors[group, number, 1] = np.float32(total) * factors[group, number, 0]
 
 
-@njit(**INNER)
+@compiled
 def multiply_block(words, scales, block, n, space):
     """Return a block's products [n, OUTPUTS] with the n vectors that `rounded` has filled the space with.
 
     Weights are unpacked as they are multiplied, once for four vectors.
     """
     pairs, factors, totals = space
-    totals[:n] = 0
+    for number in range(n):
+        for output in range(OUTPUTS):
+            totals[number, output] = 0
     room = factors.shape[1]
     rows = words.shape[1] // scales.shape[1]
     for group in range(scales.shape[1]):
-        for output in range(0, OUTPUTS, LANES):
+        for output in range(0, OUTPUTS, SIDE_BY_SIDE):
             word = (block * words.shape[1] + group * rows) * OUTPUTS + output
             scale = (block * scales.shape[1] + group) * 2 * OUTPUTS + output
             number = 0

@@ -14,9 +14,10 @@ from llvmlite import ir
 from numba import float32, int64, types
 from numba.extending import intrinsic, models, register_model
 
-__all__ = ["LANES", "add_products", "lanes", "nothing", "plus", "total"]
+from chatlab.loops.sizes import LANES
 
-LANES = 8
+__all__ = ["add_products", "lanes", "nothing", "plus", "total"]
+
 EIGHT = ir.VectorType(ir.FloatType(), LANES)
 
 
