@@ -115,10 +115,10 @@ def test_an_interruption_keeps_what_was_measured(monkeypatch):
 
 
 def test_an_interruption_ends_the_other_program(monkeypatch):
-    others = []
+    before, others = psutil.Process().children(), []
 
     def interrupt(plan):
-        others.extend(psutil.Process().children())
+        others.extend(each for each in psutil.Process().children() if each not in before)
         raise KeyboardInterrupt
 
     monkeypatch.setattr(measures, "SETTLED", 0)
