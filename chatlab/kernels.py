@@ -3,7 +3,7 @@
 In: tensors and arrays, of which each thread gets to know where they lie. Out: what the loops fill in there. Knows
 nothing of what they compute: see `chatlab.loops`.
 
-PyTorch's thirty operations for a layer took as long to call as to do.
+PyTorch's thirty operations for a layer took as long to call as to do. ctypes lets other threads go on during a call.
 """
 
 from __future__ import annotations
@@ -99,6 +99,7 @@ def _call(function: Callable[..., int], *arguments: Any) -> None:
 
 def _address(argument: Any) -> Any:
     if isinstance(argument, Tensor):
+        assert argument.is_contiguous(), "the loops take neighbours in memory for neighbours"
         return argument.data_ptr()
     return argument.ctypes.data if isinstance(argument, np.ndarray) else argument
 
@@ -111,6 +112,8 @@ def _load(code: bytes) -> None:
     engine.add_object_file(llvm.ObjectFileRef.from_data(code))
     engine.finalize_object()
     _engines.append(engine)
+    found = {}
     for name, number in WHOLE.items():
         kinds = [ctypes.c_void_p] * 2 + [ctypes.c_double] * (name == "read") + [ctypes.c_int64] * number
-        _functions[name] = ctypes.CFUNCTYPE(ctypes.c_int32, *kinds)(engine.get_function_address(name))
+        found[name] = ctypes.CFUNCTYPE(ctypes.c_int32, *kinds)(engine.get_function_address(name))
+    _functions.update(found)  # at once, for others look whether there are any

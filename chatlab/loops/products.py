@@ -29,11 +29,10 @@ __all__ = ["multiply_block", "rounded", "space"]
 
 PAIRS = GROUP // 2
 SIDE_BY_SIDE = 16  # outputs that are multiplied at once, in one or in a few instructions
-AHEAD = (
-    1024  # numbers from what is multiplied to what is asked for from memory: a page, where processors look no further
-)
+FOUR = 4  # vectors that go with a word while it is in a register
+# Numbers from what is multiplied to what is asked for from memory: a page, beyond which processors do not look.
+AHEAD = 1024
 LARGEST = np.float32(2**15 - 1)  # of a rounded vector
-
 
 WHOLE = ir.IntType(32)
 SIXTEEN, NUMBERS = ir.VectorType(WHOLE, SIDE_BY_SIDE), ir.VectorType(ir.FloatType(), SIDE_BY_SIDE)
@@ -117,7 +116,8 @@ def _two(builder: Any, left: Any, right: Any) -> Any:
 
 
 _nibbles, _bytes = partial(_adding, GROUP // 8, 4), partial(_adding, GROUP // 4, 8)
-_add_nibbles, _add_nibbles_to_four, _add_bytes, _add_bytes_to_four = _nibbles(1), _nibbles(4), _bytes(1), _bytes(4)
+_add_nibbles, _add_nibbles_to_four = _nibbles(1), _nibbles(FOUR)
+_add_bytes, _add_bytes_to_four = _bytes(1), _bytes(FOUR)
 
 
 @compiled
@@ -175,16 +175,15 @@ def multiply_block(words, scales, block, n, space):
             scale = (block * scales.shape[1] + group) * 2 * OUTPUTS + output
             number = 0
             while number < n:
-                place = group * room + number
+                place, several = group * room + number, n - number >= FOUR
                 pair, factor, total = place * PAIRS, place * 2, number * OUTPUTS + output
-                if rows == GROUP // 8:
-                    if n - number >= 4:
-                        _add_nibbles_to_four(words, word, scales, scale, pairs, pair, factors, factor, totals, total)
-                    else:
-                        _add_nibbles(words, word, scales, scale, pairs, pair, factors, factor, totals, total)
-                elif n - number >= 4:
+                if rows == GROUP // 8 and several:
+                    _add_nibbles_to_four(words, word, scales, scale, pairs, pair, factors, factor, totals, total)
+                elif rows == GROUP // 8:
+                    _add_nibbles(words, word, scales, scale, pairs, pair, factors, factor, totals, total)
+                elif several:
                     _add_bytes_to_four(words, word, scales, scale, pairs, pair, factors, factor, totals, total)
                 else:
                     _add_bytes(words, word, scales, scale, pairs, pair, factors, factor, totals, total)
-                number += 4 if n - number >= 4 else 1
+                number += FOUR if several else 1
     return totals
