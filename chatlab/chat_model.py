@@ -20,7 +20,9 @@ from transformers import PreTrainedTokenizerFast
 from chatlab.engines import Engine
 from chatlab.prefixes import PrefixCache
 
-__all__ = ["ChatModel"]
+__all__ = ["PREFILL_CHUNK", "ChatModel"]
+
+PREFILL_CHUNK = 512
 
 
 class ChatModel(Engine):
@@ -34,6 +36,7 @@ class ChatModel(Engine):
     prefixes: PrefixCache | None = None  # what it has read lately, where its cache can be cut
     loaded_as: tuple[str, str, str | None] | None = None  # what `chatlab.load` was given: name, device, template
     reads_together = False  # whether `next_logits_of_many` is one pass
+    prefill_chunk = PREFILL_CHUNK  # tokens of a prompt that it reads at a time: after each, others get their turn
 
     def __init__(
         self,

@@ -41,6 +41,7 @@ class LlamaModel(ChatModel):
     """
 
     reads_together = True
+    prefill_chunk = 2048  # the more, the faster; it can be stopped between two layers
 
     def __init__(self, name: str, folder: Path, *, chat_template: str | None = None) -> None:
         tokenizer = PreTrainedTokenizerFast.from_pretrained(folder)

@@ -18,7 +18,6 @@ from chatlab.chat_model import ChatModel
 from chatlab.errors import BadRequestError, ContextLengthError
 
 __all__ = [
-    "PREFILL_CHUNK",
     "Prefill",
     "Reading",
     "Results",
@@ -34,8 +33,6 @@ __all__ = [
     "read_prompt_in_chunks",
     "remember",
 ]
-
-PREFILL_CHUNK = 512  # tokens read at a time: after each, other replies get their turn
 
 Made = TypeVar("Made")
 
@@ -191,7 +188,7 @@ def read_prompt_in_chunks(model: ChatModel, input_ids: list[int]) -> Work[Prefil
             return
     cached_tokens = start
     while start < len(input_ids):
-        end = min(start + PREFILL_CHUNK, len(input_ids))
+        end = min(start + model.prefill_chunk, len(input_ids))
         [(logits, past_key_values)] = yield Reading([(input_ids[start:end], past_key_values)])
         yield Prefill(input_ids[:end], logits, past_key_values, cached_tokens=cached_tokens)
         start = end

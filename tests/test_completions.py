@@ -15,7 +15,7 @@ from chatlab import (
     system,
     user,
 )
-from chatlab.reading import PREFILL_CHUNK
+from chatlab.chat_model import PREFILL_CHUNK
 from chatlab.requests import ChatOptions, check_request
 from chatlab.streaming import CHOICES_SIDE_BY_SIDE, ChatCompletionStream, join_chunks
 from chatlab.testing import ScriptedModel

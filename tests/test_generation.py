@@ -3,10 +3,11 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from chatlab.chat_model import PREFILL_CHUNK
 from chatlab.errors import BadRequestError, ContextLengthError
 from chatlab.generation import generate, make_steps
 from chatlab.messages import system, user
-from chatlab.reading import PREFILL_CHUNK, drive, prefill, prefill_chunks
+from chatlab.reading import drive, prefill, prefill_chunks
 from chatlab.sampling import SamplingParams
 from chatlab.stop_strings import StopStrings
 from chatlab.templating import render

@@ -13,8 +13,9 @@ from transformers import MistralConfig, MistralForCausalLM
 
 import chatlab
 from chatlab import assistant, system, user
+from chatlab.chat_model import PREFILL_CHUNK
 from chatlab.prefixes import SHORTEST, PrefixCache
-from chatlab.reading import PREFILL_CHUNK, prefill
+from chatlab.reading import prefill
 from chatlab.scoring import perplexity
 from chatlab.testing import ScriptedModel, byte_tokenizer
 from chatlab.transformers_model import TransformersModel, load_folder

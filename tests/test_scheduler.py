@@ -10,8 +10,8 @@ from collections import Counter
 import pytest
 
 from chatlab import chat_completions, user
+from chatlab.chat_model import PREFILL_CHUNK
 from chatlab.errors import RateLimitError, ServerStoppingError
-from chatlab.reading import PREFILL_CHUNK
 from chatlab.server.scheduler import Progress, Scheduler
 from chatlab.testing import ScriptedModel
 

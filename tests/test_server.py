@@ -18,8 +18,8 @@ import pytest
 from openai.types.chat import ChatCompletionChunk
 
 import chatlab
+from chatlab.chat_model import PREFILL_CHUNK
 from chatlab.errors import BadRequestError, ServerStartError
-from chatlab.reading import PREFILL_CHUNK
 from chatlab.server import ServerSettings, serve
 from chatlab.testing import ScriptedModel
 

@@ -15,8 +15,8 @@ from typing import Any
 import httpx2
 import openai
 
+from chatlab.chat_model import PREFILL_CHUNK
 from chatlab.messages import user
-from chatlab.reading import PREFILL_CHUNK
 from chatlab.server.running import serve
 from chatlab.testing import ScriptedModel
 

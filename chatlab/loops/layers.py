@@ -209,18 +209,19 @@ def unpack(matrix, weights, counts):
     half = GROUP // 2 // rows  # of the numbers in a word
     bits = 16 // half
     mask = np.uint32((1 << bits) - 1)
-    block = take(counts, FIRST)
-    while block < len(words):
-        for place in range(scales.shape[1] * GROUP):
-            group, later, number = place // GROUP, place // (GROUP // 2) % 2, place % (GROUP // 2)
-            row, shift = group * rows + number // half, np.uint32(16 * later + number % half * bits)
-            for output in range(OUTPUTS):
-                whole = np.float32(np.int32((words[block, row, output] >> shift) & mask))
-                scale, minimum = scales[block, group, 0, output], scales[block, group, 1, output]
-                weights[place, block * OUTPUTS + output] = whole * scale + minimum
+    group = take(counts, FIRST)
+    while group < scales.shape[1]:  # a group's inputs are neighbours in memory, a block's are not
+        for block in range(len(words)):
+            for place in range(GROUP):
+                later, number = place // (GROUP // 2), place % (GROUP // 2)
+                row, shift = group * rows + number // half, np.uint32(16 * later + number % half * bits)
+                for output in range(OUTPUTS):
+                    whole = np.float32(np.int32((words[block, row, output] >> shift) & mask))
+                    scale, minimum = scales[block, group, 0, output], scales[block, group, 1, output]
+                    weights[group * GROUP + place, block * OUTPUTS + output] = whole * scale + minimum
         finish(counts, FIRST)
-        block = take(counts, FIRST)
-    wait(counts, FIRST, len(words))
+        group = take(counts, FIRST)
+    wait(counts, FIRST, scales.shape[1])
 
 
 @inlined

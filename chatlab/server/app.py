@@ -6,6 +6,7 @@ In: HTTP requests that the guard let in. Out: responses in OpenAI's shapes, erro
 
 from __future__ import annotations
 
+import copy
 import json
 import logging
 import time
@@ -23,7 +24,7 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 from starlette.types import ASGIApp
 
 import chatlab
-from chatlab.chat_model import ChatModel
+from chatlab.chat_model import PREFILL_CHUNK, ChatModel
 from chatlab.completions import open_stream
 from chatlab.errors import BadRequestError, ModelNotFoundError, RateLimitError, RequestError, RequestTooLargeError
 from chatlab.parameters import split_body
@@ -50,6 +51,9 @@ def create_app(
     room: Room | None = None,
 ) -> ASGIApp:
     """Return the ASGI application that answers for one model, to everyone or to those who have a key of the room."""
+    if model.prefill_chunk > PREFILL_CHUNK:  # the others wait that long
+        model = copy.copy(model)
+        model.prefill_chunk = PREFILL_CHUNK
     app: FastAPI = FastAPIOffline(
         title="chatlab",
         version=chatlab.__version__,
