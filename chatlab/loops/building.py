@@ -72,7 +72,10 @@ def build() -> Iterator[bytes]:
     In it they have their own names and numba's way to be called: see `chatlab.kernels`.
     """
     cpu = config.CPU_NAME or llvm.get_host_cpu_name()
-    features = llvm.get_host_cpu_features().flatten() if config.CPU_FEATURES is None else config.CPU_FEATURES
+    host = llvm.get_host_cpu_features()
+    features = host.flatten() if config.CPU_FEATURES is None else config.CPU_FEATURES
+    if host.get("avx512vnni") and config.CPU_FEATURES is None:
+        features += ",+fast-dpwssd"  # else LLVM makes two instructions of it, to wait less: we never wait
     whole = llvm.parse_assembly(NOTHING_TO_FREE)
     for function in FUNCTIONS:
         code = function.__code__

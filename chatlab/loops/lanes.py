@@ -12,11 +12,12 @@ from typing import Any
 
 from llvmlite import ir
 from numba import float32, int64, types
+from numba.core.cgutils import get_or_insert_function
 from numba.extending import intrinsic, models, register_model
 
 from chatlab.loops.sizes import LANES
 
-__all__ = ["add_products", "lanes", "nothing", "plus", "total"]
+__all__ = ["add_products", "ask_for", "lanes", "let_send", "nothing", "plus", "total"]
 
 EIGHT = ir.VectorType(ir.FloatType(), LANES)
 
@@ -53,6 +54,26 @@ def lanes(typing, array, start):
         return builder.load(place, align=4)
 
     return KIND(array, int64), code
+
+
+@intrinsic
+def ask_for(typing, array, start):
+    """Let memory send what is so many numbers after an array's first one, for it will be needed soon."""
+
+    def code(context, builder, signature, args):
+        data = context.make_array(signature.args[0])(context, builder, args[0]).data
+        let_send(builder, builder.gep(data, [args[1]]))
+        return context.get_dummy_value()
+
+    return types.void(array, int64), code
+
+
+def let_send(builder: Any, address: Any) -> None:
+    """Let memory send what is at an address; an address of nothing is no mistake."""
+    byte, whole = ir.IntType(8).as_pointer(), ir.IntType(32)
+    prefetch = ir.FunctionType(ir.VoidType(), [byte, whole, whole, whole])
+    function = get_or_insert_function(builder.module, prefetch, "llvm.prefetch.p0")
+    builder.call(function, [builder.bitcast(address, byte), whole(0), whole(3), whole(1)])  # to be read, kept, data
 
 
 @intrinsic

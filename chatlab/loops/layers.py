@@ -12,7 +12,7 @@ from __future__ import annotations
 import numpy as np
 
 from chatlab.loops.arrays import compiled, floats, inlined, words_at
-from chatlab.loops.lanes import add_products, lanes, nothing, plus, total
+from chatlab.loops.lanes import add_products, ask_for, lanes, nothing, plus, total
 from chatlab.loops.parts import finish, take, wait
 from chatlab.loops.products import multiply_block, rounded, space
 from chatlab.loops.sizes import GROUP, LANES, OUTPUTS, STEPS, room_to_multiply
@@ -22,6 +22,7 @@ __all__ = ["matrix", "multiply", "read", "unpack"]
 QUERY_KEY_VALUE, ATTENTION_OUTPUT, GATE_UP, DOWN = np.arange(4)  # the matrices of a layer
 ADDED, INSTEAD = np.array([True, False])  # what products do to what is there before
 FIRST = np.int64(0)  # of the steps
+AHEAD = 16  # tokens
 CHUNK = 256  # numbers that go through the gates as one part
 
 _room_to_multiply = compiled(room_to_multiply)
@@ -144,9 +145,12 @@ def _attend(mixed, number, head, group, memory, place, gathered, own):
         found[each] = 0
         query[each] = mixed[number, head * head_dim + each] * np.float32(1 / np.sqrt(head_dim))
     keys = (text * memory.shape[2] + group) * memory.shape[3] * head_dim  # where they start
+    values = keys + memory.shape[1] * memory.shape[2] * memory.shape[3] * head_dim
     for first in range(0, last + 1, 4):
         second, third, fourth = min(first + 1, last), min(first + 2, last), min(first + 3, last)
         a = b = c = d = nothing()
+        for ahead in range(0, 4 * head_dim, 16):
+            ask_for(memory, keys + (first + AHEAD) * head_dim + ahead)
         for each in range(0, head_dim, LANES):
             numbers = lanes(query, each)
             a = add_products(a, numbers, lanes(memory, keys + first * head_dim + each))
@@ -173,6 +177,8 @@ def _attend(mixed, number, head, group, memory, place, gathered, own):
     for first in range(0, last + 1, 4):
         second, third, fourth = min(first + 1, last), min(first + 2, last), min(first + 3, last)
         a, b, c, d = weights[first], weights[first + 1], weights[first + 2], weights[first + 3]
+        for ahead in range(0, 4 * head_dim, 16):
+            ask_for(memory, values + (first + AHEAD) * head_dim + ahead)
         for each in range(head_dim):
             found[each] += (
                 a * memory[1, text, group, first, each]

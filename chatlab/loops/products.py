@@ -13,27 +13,30 @@ are neighbours. Sums of whole numbers do not depend on the order, so a product i
 
 from __future__ import annotations
 
-from functools import partial
+from functools import partial, reduce
 from typing import Any
 
+import llvmlite.binding as llvm
 import numpy as np
 from llvmlite import ir
 from numba import types
 from numba.core.cgutils import get_or_insert_function
 from numba.extending import intrinsic
 
-from chatlab.loops.arrays import compiled, floats, whole_numbers
+from chatlab.loops.arrays import compiled, floats, inlined, whole_numbers
 from chatlab.loops.sizes import GROUP, OUTPUTS
 
 __all__ = ["multiply_block", "rounded", "space"]
 
 PAIRS = GROUP // 2
 SIDE_BY_SIDE = 16  # outputs that are multiplied at once, in one or in a few instructions
-FOUR = 4  # vectors that go with a word while it is in a register
 # Numbers from what is multiplied to what is asked for from memory: a page, beyond which processors do not look.
 AHEAD = 1024
 LARGEST = np.float32(2**15 - 1)  # of a rounded vector
 
+# Vectors that go with a word while it is in a register, at most. A processor begins with the next product before it has
+# added the last one, so where they are fewer some sums are added up beside each other.
+MOST = 8 if llvm.get_host_cpu_features().get("avx512f") else 4
 WHOLE = ir.IntType(32)
 SIXTEEN, NUMBERS = ir.VectorType(WHOLE, SIDE_BY_SIDE), ir.VectorType(ir.FloatType(), SIDE_BY_SIDE)
 
@@ -54,25 +57,26 @@ def _adding(words_of_group: int, bits: int, vectors: int) -> Any:
                 partial(_at, builder, context.make_array(kind)(context, builder, array).data, start)
                 for kind, array, start in zip(signature.args[::2], args[::2], args[1::2], strict=True)
             )
-            sums = [SIXTEEN([0] * SIDE_BY_SIDE)] * vectors
+            beside = max(1, min(MOST // vectors, 4))
+            parts = [[SIXTEEN([0] * SIDE_BY_SIDE)] * beside for _ in range(vectors)]
             for number in range(words_of_group):
                 _ask_for(builder, words(number * OUTPUTS + AHEAD))
                 word = builder.load(builder.bitcast(words(number * OUTPUTS), SIXTEEN.as_pointer()), align=4)
                 for index, shift in enumerate(shifts):
                     two = builder.and_(builder.lshr(word, SIXTEEN([shift] * SIDE_BY_SIDE)), mask)
-                    for vector in range(vectors):
-                        place = vector * PAIRS + number * len(shifts) + index
-                        pair = _repeated(builder, builder.load(pairs(place)))
-                        sums[vector] = builder.add(sums[vector], _two(builder, two, pair))
+                    for vector, sums in enumerate(parts):
+                        place = number * len(shifts) + index
+                        pair = _repeated(builder, builder.load(pairs(vector * PAIRS + place)))
+                        sums[place % beside] = builder.add(sums[place % beside], _two(builder, two, pair))
             for each in range(2):
                 _ask_for(builder, scales(each * OUTPUTS + AHEAD * 3 // 4))
             scale, minimum = (
                 builder.load(builder.bitcast(scales(each * OUTPUTS), NUMBERS.as_pointer()), align=4)
                 for each in range(2)
             )
-            for vector in range(vectors):
+            for vector, sums in enumerate(parts):
                 factor, input_ = (_repeated(builder, builder.load(factors(vector * 2 + each))) for each in range(2))
-                product = builder.fmul(builder.sitofp(sums[vector], NUMBERS), builder.fmul(factor, scale))
+                product = builder.fmul(builder.sitofp(reduce(builder.add, sums), NUMBERS), builder.fmul(factor, scale))
                 share = builder.fadd(product, builder.fmul(input_, minimum))
                 place = builder.bitcast(totals(vector * OUTPUTS), NUMBERS.as_pointer())
                 builder.store(builder.fadd(builder.load(place, align=4), share), place, align=4)
@@ -115,9 +119,25 @@ def _two(builder: Any, left: Any, right: Any) -> Any:
     )
 
 
-_nibbles, _bytes = partial(_adding, GROUP // 8, 4), partial(_adding, GROUP // 4, 8)
-_add_nibbles, _add_nibbles_to_four = _nibbles(1), _nibbles(FOUR)
-_add_bytes, _add_bytes_to_four = _bytes(1), _bytes(FOUR)
+def _adding_some(words_of_group: int, bits: int) -> Any:
+    """Return a function that does so for as many of the vectors that are left as it can, and tells how many."""
+    one, four, most = (_adding(words_of_group, bits, vectors) for vectors in (1, 4, MOST))
+
+    @inlined
+    def add(left, words, word, scales, scale, pairs, pair, factors, factor, totals, total):
+        if left >= MOST:
+            most(words, word, scales, scale, pairs, pair, factors, factor, totals, total)
+            return MOST
+        if left >= 4:
+            four(words, word, scales, scale, pairs, pair, factors, factor, totals, total)
+            return 4
+        one(words, word, scales, scale, pairs, pair, factors, factor, totals, total)
+        return 1
+
+    return add
+
+
+_add_nibbles, _add_bytes = _adding_some(GROUP // 8, 4), _adding_some(GROUP // 4, 8)
 
 
 @compiled
@@ -161,7 +181,7 @@ def rounded(vectors, space):
 def multiply_block(words, scales, block, n, space):
     """Return a block's products [n, OUTPUTS] with the n vectors that `rounded` has filled the space with.
 
-    Weights are unpacked as they are multiplied, once for four vectors.
+    Weights are unpacked as they are multiplied, once for several vectors.
     """
     pairs, factors, totals = space
     for number in range(n):
@@ -175,15 +195,12 @@ def multiply_block(words, scales, block, n, space):
             scale = (block * scales.shape[1] + group) * 2 * OUTPUTS + output
             number = 0
             while number < n:
-                place, several = group * room + number, n - number >= FOUR
+                left, place = n - number, group * room + number
                 pair, factor, total = place * PAIRS, place * 2, number * OUTPUTS + output
-                if rows == GROUP // 8 and several:
-                    _add_nibbles_to_four(words, word, scales, scale, pairs, pair, factors, factor, totals, total)
-                elif rows == GROUP // 8:
-                    _add_nibbles(words, word, scales, scale, pairs, pair, factors, factor, totals, total)
-                elif several:
-                    _add_bytes_to_four(words, word, scales, scale, pairs, pair, factors, factor, totals, total)
+                if rows == GROUP // 8:
+                    number += _add_nibbles(
+                        left, words, word, scales, scale, pairs, pair, factors, factor, totals, total
+                    )
                 else:
-                    _add_bytes(words, word, scales, scale, pairs, pair, factors, factor, totals, total)
-                number += FOUR if several else 1
+                    number += _add_bytes(left, words, word, scales, scale, pairs, pair, factors, factor, totals, total)
     return totals
