@@ -12,7 +12,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 from numba.np.arrayobj import populate_array
 
-__all__ = ["compiled", "floats", "inlined", "integers", "whole_numbers", "words_at"]
+__all__ = ["compiled", "floats", "inlined", "integers", "stretch", "whole_numbers", "words_at"]
 
 OPTIONS: dict[str, Any] = {
     "error_model": "numpy",
@@ -53,3 +53,22 @@ def _at(kind: Any) -> Any:
 
 
 floats, words_at, whole_numbers, integers = (_at(kind) for kind in (float32, uint32, int32, int64))
+
+
+@intrinsic
+def stretch(typing, array, start, size):
+    """Return so many neighbours of a contiguous array of any shape, from so many numbers after its first one.
+
+    Their places begin at 0, so a compiler need not think of places that count from the end, as Python's may, and takes
+    many numbers at once.
+    """
+    view = types.Array(array.dtype, 1, "C")
+
+    def code(context, builder, signature, args):
+        data = context.make_array(signature.args[0])(context, builder, args[0]).data
+        made, width = context.make_array(view)(context, builder), array.dtype.bitwidth // 8
+        strides = [context.get_constant(types.intp, width)]
+        populate_array(made, builder.gep(data, [args[1]]), [args[2]], strides, itemsize=width, meminfo=None)
+        return made._getvalue()
+
+    return view(array, types.int64, types.int64), code

@@ -17,7 +17,7 @@ from numba.extending import intrinsic, models, register_model
 
 from chatlab.loops.sizes import LANES
 
-__all__ = ["add_products", "ask_for", "lanes", "let_send", "nothing", "plus", "total"]
+__all__ = ["add_products", "ask_for", "keep", "lanes", "let_send", "nothing", "plus", "repeated", "total"]
 
 EIGHT = ir.VectorType(ir.FloatType(), LANES)
 
@@ -54,6 +54,30 @@ def lanes(typing, array, start):
         return builder.load(place, align=4)
 
     return KIND(array, int64), code
+
+
+@intrinsic
+def keep(typing, array, start, numbers):
+    """Write eight numbers where `lanes` would find them."""
+
+    def code(context, builder, signature, args):
+        data = context.make_array(signature.args[0])(context, builder, args[0]).data
+        builder.store(args[2], builder.bitcast(builder.gep(data, [args[1]]), EIGHT.as_pointer()), align=4)
+        return context.get_dummy_value()
+
+    return types.void(array, int64, KIND), code
+
+
+@intrinsic
+def repeated(typing, number):
+    """Return eight times the same number."""
+
+    def code(context, builder, signature, args):
+        none, whole = EIGHT(ir.Undefined), ir.IntType(32)
+        first = builder.insert_element(none, args[0], whole(0))
+        return builder.shuffle_vector(first, none, ir.VectorType(whole, LANES)([0] * LANES))
+
+    return KIND(float32), code
 
 
 @intrinsic

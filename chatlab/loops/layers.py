@@ -11,8 +11,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from chatlab.loops.arrays import compiled, floats, inlined, words_at
-from chatlab.loops.lanes import add_products, ask_for, lanes, nothing, plus, total
+from chatlab.loops.arrays import compiled, floats, inlined, stretch, words_at
+from chatlab.loops.lanes import add_products, ask_for, keep, lanes, nothing, plus, repeated, total
 from chatlab.loops.parts import finish, take, wait
 from chatlab.loops.products import multiply_block, rounded, space
 from chatlab.loops.sizes import GROUP, LANES, OUTPUTS, STEPS, room_to_multiply
@@ -61,11 +61,19 @@ def _multiply(matrix, vectors, products, added, room, counts, step):
     while block < len(words):
         totals = multiply_block(words, scales, block, len(vectors), room)
         start = block * OUTPUTS
+        some = min(OUTPUTS, outputs - start)
         for number in range(len(vectors)):
-            for output in range(min(OUTPUTS, outputs - start)):
-                product = totals[number, output] + (bias[start + output] if len(bias) else np.float32(0))
-                before = products[number, start + output] if added else np.float32(0)
-                products[number, start + output] = before + product
+            made, product = stretch(totals, number * OUTPUTS, some), stretch(products, number * outputs + start, some)
+            if len(bias):
+                each_bias = stretch(bias, start, some)
+                for output in range(some):
+                    made[output] += each_bias[output]
+            if added:
+                for output in range(some):
+                    product[output] += made[output]
+            else:
+                for output in range(some):
+                    product[output] = made[output]
         finish(counts, step)
         block = take(counts, step)
     wait(counts, step, len(words))
@@ -97,19 +105,22 @@ def _memory(address, place, groups, head_dim):
 @compiled
 def _turn(mixed, number, turns, memory, place, turning):
     """Turn the queries and keys of a token, and store its keys and values."""
-    groups, head_dim = memory.shape[2], memory.shape[4]
+    groups, capacity, head_dim = memory.shape[2:]
+    turn, first = stretch(turns, number * head_dim, head_dim), number * mixed.shape[1]
     for head in range(turning):
+        vector = stretch(mixed, first + head * head_dim, head_dim)
         for pair in range(head_dim // 2):
-            first = head * head_dim + 2 * pair
-            x, y = mixed[number, first], mixed[number, first + 1]
-            cosine, sine = turns[number, pair, 0], turns[number, pair, 1]
-            mixed[number, first] = x * cosine - y * sine
-            mixed[number, first + 1] = x * sine + y * cosine
+            x, y = vector[2 * pair], vector[2 * pair + 1]
+            cosine, sine = turn[2 * pair], turn[2 * pair + 1]
+            vector[2 * pair] = x * cosine - y * sine
+            vector[2 * pair + 1] = x * sine + y * cosine
     for kind in range(2):
         for group in range(groups):
-            first = (turning + (kind - 1) * groups + group) * head_dim
+            token = ((kind * memory.shape[1] + place[2]) * groups + group) * capacity + place[3]
+            vector = stretch(mixed, first + (turning + (kind - 1) * groups + group) * head_dim, head_dim)
+            stored = stretch(memory, token * head_dim, head_dim)
             for each in range(head_dim):
-                memory[kind, place[2], group, place[3], each] = mixed[number, first + each]
+                stored[each] = vector[each]
 
 
 @compiled
@@ -141,9 +152,10 @@ def _attend(mixed, number, head, group, memory, place, gathered, own):
     head_dim, text, last = memory.shape[4], place[2], place[3]
     query, found = floats(own, (head_dim,)), floats(own + head_dim * 4, (head_dim,))
     weights = floats(own + head_dim * 8, (last + 1 + LANES,))
+    its, scale = stretch(mixed, number * mixed.shape[1] + head * head_dim, head_dim), np.float32(1 / np.sqrt(head_dim))
     for each in range(head_dim):
         found[each] = 0
-        query[each] = mixed[number, head * head_dim + each] * np.float32(1 / np.sqrt(head_dim))
+        query[each] = its[each] * scale
     keys = (text * memory.shape[2] + group) * memory.shape[3] * head_dim  # where they start
     values = keys + memory.shape[1] * memory.shape[2] * memory.shape[3] * head_dim
     for first in range(0, last + 1, 4):
@@ -179,15 +191,16 @@ def _attend(mixed, number, head, group, memory, place, gathered, own):
         a, b, c, d = weights[first], weights[first + 1], weights[first + 2], weights[first + 3]
         for ahead in range(0, 4 * head_dim, 16):
             ask_for(memory, values + (first + AHEAD) * head_dim + ahead)
-        for each in range(head_dim):
-            found[each] += (
-                a * memory[1, text, group, first, each]
-                + b * memory[1, text, group, second, each]
-                + c * memory[1, text, group, third, each]
-                + d * memory[1, text, group, fourth, each]
-            )
+        first_values, second_values = values + first * head_dim, values + second * head_dim
+        third_values, fourth_values = values + third * head_dim, values + fourth * head_dim
+        for each in range(0, head_dim, LANES):
+            sums = add_products(lanes(found, each), repeated(a), lanes(memory, first_values + each))
+            sums = add_products(sums, repeated(b), lanes(memory, second_values + each))
+            sums = add_products(sums, repeated(c), lanes(memory, third_values + each))
+            keep(found, each, add_products(sums, repeated(d), lanes(memory, fourth_values + each)))
+    filled = stretch(gathered, number * gathered.shape[1] + head * head_dim, head_dim)
     for each in range(head_dim):
-        gathered[number, head * head_dim + each] = found[each] / whole
+        filled[each] = found[each] / whole
 
 
 @compiled
@@ -196,9 +209,13 @@ def _gate(both, gated, part):
     width = gated.shape[1]
     parts = -(-width // CHUNK)
     number, start = part // parts, part % parts * CHUNK
-    for place in range(start, min(start + CHUNK, width)):
-        gate = both[number, place]
-        gated[number, place] = gate / (np.float32(1) + _exp(-gate)) * both[number, width + place]
+    some = min(CHUNK, width - start)
+    gates = stretch(both, 2 * number * width + start, some)
+    ups = stretch(both, (2 * number + 1) * width + start, some)
+    through = stretch(gated, number * width + start, some)
+    for place in range(some):
+        gate = gates[place]
+        through[place] = gate / (np.float32(1) + _exp(-gate)) * ups[place]
 
 
 @inlined

@@ -20,10 +20,10 @@ import llvmlite.binding as llvm
 import numpy as np
 from llvmlite import ir
 from numba import types
-from numba.core.cgutils import get_or_insert_function
 from numba.extending import intrinsic
 
 from chatlab.loops.arrays import compiled, floats, inlined, whole_numbers
+from chatlab.loops.lanes import let_send
 from chatlab.loops.sizes import GROUP, OUTPUTS
 
 __all__ = ["multiply_block", "rounded", "space"]
@@ -60,7 +60,7 @@ def _adding(words_of_group: int, bits: int, vectors: int) -> Any:
             beside = max(1, min(MOST // vectors, 4))
             parts = [[SIXTEEN([0] * SIDE_BY_SIDE)] * beside for _ in range(vectors)]
             for number in range(words_of_group):
-                _ask_for(builder, words(number * OUTPUTS + AHEAD))
+                let_send(builder, words(number * OUTPUTS + AHEAD))
                 word = builder.load(builder.bitcast(words(number * OUTPUTS), SIXTEEN.as_pointer()), align=4)
                 for index, shift in enumerate(shifts):
                     two = builder.and_(builder.lshr(word, SIXTEEN([shift] * SIDE_BY_SIDE)), mask)
@@ -69,7 +69,7 @@ def _adding(words_of_group: int, bits: int, vectors: int) -> Any:
                         pair = _repeated(builder, builder.load(pairs(vector * PAIRS + place)))
                         sums[place % beside] = builder.add(sums[place % beside], _two(builder, two, pair))
             for each in range(2):
-                _ask_for(builder, scales(each * OUTPUTS + AHEAD * 3 // 4))
+                let_send(builder, scales(each * OUTPUTS + AHEAD * 3 // 4))
             scale, minimum = (
                 builder.load(builder.bitcast(scales(each * OUTPUTS), NUMBERS.as_pointer()), align=4)
                 for each in range(2)
@@ -91,14 +91,6 @@ def _adding(words_of_group: int, bits: int, vectors: int) -> Any:
 def _at(builder: Any, array: Any, start: Any, number: int) -> Any:
     """Return the address of an array's element so many after a start."""
     return builder.gep(array, [builder.add(start, start.type(number))])
-
-
-def _ask_for(builder: Any, address: Any) -> None:
-    """Let memory send what is at an address, for it will be needed soon; an address of nothing is no mistake."""
-    byte = ir.IntType(8).as_pointer()
-    prefetch = ir.FunctionType(ir.VoidType(), [byte, WHOLE, WHOLE, WHOLE])
-    function = get_or_insert_function(builder.module, prefetch, "llvm.prefetch.p0")
-    builder.call(function, [builder.bitcast(address, byte), WHOLE(0), WHOLE(3), WHOLE(1)])  # to be read, kept, data
 
 
 def _repeated(builder: Any, number: Any) -> Any:
