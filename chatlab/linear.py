@@ -20,7 +20,7 @@ from chatlab.loops.sizes import GROUP, OUTPUTS
 
 __all__ = ["MANY", "DenseLinear", "Linear", "PackedLinear"]
 
-MANY = 80  # vectors for which unpacking the weights first is faster than doing so while multiplying
+MANY = 96  # vectors for which unpacking the weights first is faster than doing so while multiplying
 
 
 class Linear(ABC):

@@ -49,6 +49,7 @@ LAYERS = [
     "course",
     "records",
     "loops.sizes",
+    "loops.processor",
     "loops.arrays",
     "loops.lanes",
     "loops.parts",

@@ -13,10 +13,11 @@ from collections.abc import Iterator
 
 import llvmlite.binding as llvm
 import numpy as np
-from numba import config, float64, int64
+from numba import float64, int64
 
 from chatlab.loops import layers
 from chatlab.loops.arrays import compiled, floats, integers
+from chatlab.loops.processor import FEATURES, NAME, has
 from chatlab.loops.sizes import GROUP, OUTPUTS
 
 __all__ = ["build"]
@@ -71,11 +72,6 @@ def build() -> Iterator[bytes]:
 
     In it they have their own names and numba's way to be called: see `chatlab.kernels`.
     """
-    cpu = config.CPU_NAME or llvm.get_host_cpu_name()
-    host = llvm.get_host_cpu_features()
-    features = host.flatten() if config.CPU_FEATURES is None else config.CPU_FEATURES
-    if host.get("avx512vnni") and config.CPU_FEATURES is None:
-        features += ",+fast-dpwssd"  # else LLVM makes two instructions of it, to wait less: we never wait
     whole = llvm.parse_assembly(NOTHING_TO_FREE)
     for function in FUNCTIONS:
         code = function.__code__
@@ -89,5 +85,8 @@ def build() -> Iterator[bytes]:
         yield b""
     triple = llvm.get_process_triple()
     reloc = "static" if "86" in triple else "default"
+    # LLVM makes two instructions of vpdpwssd where it thinks that one would be waited for. See `products`.
+    features = f"{FEATURES},+fast-dpwssd" if has("avx512vnni") else FEATURES
     target = llvm.Target.from_triple(triple)
-    yield target.create_target_machine(cpu=cpu, features=features, opt=3, reloc=reloc, jit=True).emit_object(whole)
+    machine = target.create_target_machine(cpu=NAME, features=features, opt=3, reloc=reloc, jit=True)
+    yield machine.emit_object(whole)

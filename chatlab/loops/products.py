@@ -16,14 +16,15 @@ from __future__ import annotations
 from functools import partial, reduce
 from typing import Any
 
-import llvmlite.binding as llvm
 import numpy as np
 from llvmlite import ir
 from numba import types
+from numba.core.cgutils import get_or_insert_function
 from numba.extending import intrinsic
 
 from chatlab.loops.arrays import compiled, floats, inlined, whole_numbers
 from chatlab.loops.lanes import let_send
+from chatlab.loops.processor import has
 from chatlab.loops.sizes import GROUP, OUTPUTS
 
 __all__ = ["multiply_block", "rounded", "space"]
@@ -36,7 +37,7 @@ LARGEST = np.float32(2**15 - 1)  # of a rounded vector
 
 # Vectors that go with a word while it is in a register, at most. A processor begins with the next product before it has
 # added the last one, so where they are fewer some sums are added up beside each other.
-MOST = 8 if llvm.get_host_cpu_features().get("avx512f") else 4
+MOST = 8 if has("avx512f") else 4
 WHOLE = ir.IntType(32)
 SIXTEEN, NUMBERS = ir.VectorType(WHOLE, SIDE_BY_SIDE), ir.VectorType(ir.FloatType(), SIDE_BY_SIDE)
 
@@ -67,7 +68,7 @@ def _adding(words_of_group: int, bits: int, vectors: int) -> Any:
                     for vector, sums in enumerate(parts):
                         place = number * len(shifts) + index
                         pair = _repeated(builder, builder.load(pairs(vector * PAIRS + place)))
-                        sums[place % beside] = builder.add(sums[place % beside], _two(builder, two, pair))
+                        sums[place % beside] = _added(builder, sums[place % beside], two, pair)
             for each in range(2):
                 let_send(builder, scales(each * OUTPUTS + AHEAD * 3 // 4))
             scale, minimum = (
@@ -99,16 +100,18 @@ def _repeated(builder: Any, number: Any) -> Any:
     return builder.shuffle_vector(builder.insert_element(none, number, WHOLE(0)), none, SIXTEEN([0] * SIDE_BY_SIDE))
 
 
-def _two(builder: Any, left: Any, right: Any) -> Any:
-    """Return the products of two numbers of 16 bits each and their sum, which processors have an instruction for."""
+def _added(builder: Any, total: Any, left: Any, right: Any) -> Any:
+    """Return a total with the products of two numbers of 16 bits each added to it: one instruction, two, or a few."""
+    if has("avx512vnni"):
+        kind = ir.FunctionType(SIXTEEN, [SIXTEEN] * 3)
+        function = get_or_insert_function(builder.module, kind, "llvm.x86.avx512.vpdpwssd.512")
+        return builder.call(function, [total, left, right])
     narrow, wide = ir.VectorType(ir.IntType(16), 2 * SIDE_BY_SIDE), ir.VectorType(WHOLE, 2 * SIDE_BY_SIDE)
     products = builder.mul(*(builder.sext(builder.bitcast(side, narrow), wide) for side in (left, right)))
-    return builder.add(
-        *(
-            builder.shuffle_vector(products, wide(ir.Undefined), SIXTEEN([*range(first, 2 * SIDE_BY_SIDE, 2)]))
-            for first in (0, 1)
-        )
-    )
+    for first in (0, 1):
+        every_other = SIXTEEN([*range(first, 2 * SIDE_BY_SIDE, 2)])
+        total = builder.add(total, builder.shuffle_vector(products, wide(ir.Undefined), every_other))
+    return total
 
 
 def _adding_some(words_of_group: int, bits: int) -> Any:
