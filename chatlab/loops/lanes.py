@@ -17,7 +17,7 @@ from numba.extending import intrinsic, models, register_model
 
 from chatlab.loops.sizes import LANES
 
-__all__ = ["add_products", "ask_for", "keep", "lanes", "let_send", "nothing", "plus", "repeated", "total"]
+__all__ = ["add_products", "ask_for", "fused", "keep", "lanes", "let_send", "nothing", "plus", "repeated", "total"]
 
 EIGHT = ir.VectorType(ir.FloatType(), LANES)
 
@@ -109,8 +109,15 @@ def plus(typing, left, right):
 @intrinsic
 def add_products(typing, sums, left, right):
     """Return sums, with the products of the left and the right numbers added to them."""
-    return KIND(KIND, KIND, KIND), (
-        lambda context, builder, signature, args: builder.fadd(args[0], builder.fmul(args[1], args[2]))
+    return KIND(KIND, KIND, KIND), (lambda context, builder, signature, args: fused(builder, args[1], args[2], args[0]))
+
+
+def fused(builder: Any, left: Any, right: Any, total: Any) -> Any:
+    """Return a total of some numbers in float32 with the products of others added to it, rounded once."""
+    kind = total.type
+    function = ir.FunctionType(kind, [kind] * 3)
+    return builder.call(
+        get_or_insert_function(builder.module, function, f"llvm.fma.v{kind.count}f32"), [left, right, total]
     )
 
 

@@ -23,7 +23,7 @@ from numba.core.cgutils import get_or_insert_function
 from numba.extending import intrinsic
 
 from chatlab.loops.arrays import compiled, floats, inlined, whole_numbers
-from chatlab.loops.lanes import let_send
+from chatlab.loops.lanes import fused, let_send
 from chatlab.loops.processor import has
 from chatlab.loops.sizes import GROUP, OUTPUTS
 
@@ -77,10 +77,10 @@ def _adding(words_of_group: int, bits: int, vectors: int) -> Any:
             )
             for vector, sums in enumerate(parts):
                 factor, input_ = (_repeated(builder, builder.load(factors(vector * 2 + each))) for each in range(2))
-                product = builder.fmul(builder.sitofp(reduce(builder.add, sums), NUMBERS), builder.fmul(factor, scale))
-                share = builder.fadd(product, builder.fmul(input_, minimum))
                 place = builder.bitcast(totals(vector * OUTPUTS), NUMBERS.as_pointer())
-                builder.store(builder.fadd(builder.load(place, align=4), share), place, align=4)
+                whole = builder.sitofp(reduce(builder.add, sums), NUMBERS)
+                total = fused(builder, whole, builder.fmul(factor, scale), builder.load(place, align=4))
+                builder.store(fused(builder, input_, minimum, total), place, align=4)
             return context.get_dummy_value()
 
         where = (words, types.int64, scales, types.int64, pairs, types.int64, factors, types.int64, totals, types.int64)
