@@ -97,7 +97,8 @@ def test_a_matrix_of_any_number_of_outputs_can_be_packed(tmp_path):
     assert isinstance(model, LlamaModel)
     with torch.no_grad():
         expected = original(torch.tensor([[1, 2, 3]])).logits[0, -1]
-    torch.testing.assert_close(model.next_token_logits([1, 2, 3])[0], expected, rtol=1e-4, atol=1e-4)
+    found = model.next_token_logits([1, 2, 3])[0]
+    torch.testing.assert_close(found, expected, rtol=5e-4, atol=5e-4)  # its vectors are rounded to 16 bits
 
 
 @pytest.mark.parametrize("kind", [Kind.F32, Kind.F16, Kind.Q8_0, Kind.Q5_1])
