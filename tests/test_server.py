@@ -217,8 +217,11 @@ def test_a_crash_is_answered_to_that_request_only():
         assert call(server, "POST", PATH, json={**BODY, "max_tokens": 1}).status_code == 200
 
 
-def test_the_role_comes_before_the_prompt_is_read_and_comments_tell_how_far_it_is():
+@pytest.mark.parametrize("chunk", [PREFILL_CHUNK, 8 * PREFILL_CHUNK])
+def test_the_role_comes_before_the_prompt_is_read_and_comments_tell_how_far_it_is(chunk):
+    """A model that reads larger pieces by itself reads smaller ones here, for others wait meanwhile."""
     model = ScriptedModel("Hey", seconds_per_token=0.5)
+    model.prefill_chunk = chunk
     long = {**BODY, "messages": [{"role": "user", "content": "x" * 4 * PREFILL_CHUNK}], "stream": True}
     with (
         serve(model) as server,
@@ -230,6 +233,7 @@ def test_the_role_comes_before_the_prompt_is_read_and_comments_tell_how_far_it_i
         assert len(model.prompts) == 0 or len(model.prompts[0]) <= PREFILL_CHUNK, "it came after the prompt was read"
         comments = [line for line in lines if line.startswith(":")]
     assert re.fullmatch(rf": reading the prompt: {PREFILL_CHUNK} of \d+ tokens", comments[0]) and len(comments) == 4
+    assert model.prefill_chunk == chunk
 
 
 def test_comments_keep_a_waiting_stream_alive():
