@@ -54,6 +54,7 @@ LAYERS = [
     "loops.lanes",
     "loops.parts",
     "loops.products",
+    "loops.attention",
     "loops.layers",
     "loops.building",
     "loops.object_file",

@@ -12,7 +12,8 @@ from __future__ import annotations
 import numpy as np
 
 from chatlab.loops.arrays import compiled, floats, inlined, stretch, words_at
-from chatlab.loops.lanes import add_products, ask_for, keep, lanes, nothing, plus, repeated, total
+from chatlab.loops.attention import attend, memory_of, turn
+from chatlab.loops.lanes import add_products, exp, lanes, nothing, total
 from chatlab.loops.parts import finish, take, wait
 from chatlab.loops.products import multiply_block, rounded, space
 from chatlab.loops.sizes import GROUP, LANES, OUTPUTS, STEPS, room_to_multiply
@@ -22,7 +23,6 @@ __all__ = ["matrix", "multiply", "read", "unpack"]
 QUERY_KEY_VALUE, ATTENTION_OUTPUT, GATE_UP, DOWN = np.arange(4)  # the matrices of a layer
 ADDED, INSTEAD = np.array([True, False])  # what products do to what is there before
 FIRST = np.int64(0)  # of the steps
-AHEAD = 16  # tokens
 CHUNK = 256  # numbers that go through the gates as one part
 
 _room_to_multiply = compiled(room_to_multiply)
@@ -97,113 +97,6 @@ def _matrix_of(matrices, layer, kind):
 
 
 @compiled
-def _memory(address, place, groups, head_dim):
-    """Return the keys and values of a layer [2, texts, groups, capacity, head_dim] that lie at an address."""
-    return floats(address, (2, place[0], groups, place[1], head_dim))
-
-
-@compiled
-def _turn(mixed, number, turns, memory, place, turning):
-    """Turn the queries and keys of a token, and store its keys and values."""
-    groups, capacity, head_dim = memory.shape[2:]
-    turn, first = stretch(turns, number * head_dim, head_dim), number * mixed.shape[1]
-    for head in range(turning):
-        vector = stretch(mixed, first + head * head_dim, head_dim)
-        for pair in range(head_dim // 2):
-            x, y = vector[2 * pair], vector[2 * pair + 1]
-            cosine, sine = turn[2 * pair], turn[2 * pair + 1]
-            vector[2 * pair] = x * cosine - y * sine
-            vector[2 * pair + 1] = x * sine + y * cosine
-    for kind in range(2):
-        for group in range(groups):
-            token = ((kind * memory.shape[1] + place[2]) * groups + group) * capacity + place[3]
-            vector = stretch(mixed, first + (turning + (kind - 1) * groups + group) * head_dim, head_dim)
-            stored = stretch(memory, token * head_dim, head_dim)
-            for each in range(head_dim):
-                stored[each] = vector[each]
-
-
-@compiled
-def _exp(x):
-    """Return e^x for x from -87 to 88, but for rounding, in steps that can be taken for eight numbers at once.
-
-    It is 2^whole × e^rest, with a rest of at most half of log 2: see "expf" in Moshier's Cephes library.
-    """
-    x = min(max(x, np.float32(-87)), np.float32(88))
-    whole = np.rint(x * np.float32(1.44269504))
-    rest = x - whole * np.float32(0.693359375) + whole * np.float32(2.12194440e-4)
-    sum_ = np.float32(1.9875691500e-4)
-    sum_ = sum_ * rest + np.float32(1.3981999507e-3)
-    sum_ = sum_ * rest + np.float32(8.3334519073e-3)
-    sum_ = sum_ * rest + np.float32(4.1665795894e-2)
-    sum_ = sum_ * rest + np.float32(1.6666665459e-1)
-    sum_ = sum_ * rest + np.float32(5.0000001201e-1)
-    sum_ = sum_ * rest * rest + rest + np.float32(1)
-    power = np.int32((np.int32(whole) + np.int32(127)) << np.int32(23))  # the bits of 2^whole
-    return sum_ * power.view(np.float32)
-
-
-@compiled
-def _attend(mixed, number, head, group, memory, place, gathered, own):
-    """Fill a head's part of gathered with the values that its query finds in the tokens up to its own.
-
-    It goes through four tokens at once; where the last four are fewer, the last token stands in with no weight.
-    """
-    head_dim, text, last = memory.shape[4], place[2], place[3]
-    query, found = floats(own, (head_dim,)), floats(own + head_dim * 4, (head_dim,))
-    weights = floats(own + head_dim * 8, (last + 1 + LANES,))
-    its, scale = stretch(mixed, number * mixed.shape[1] + head * head_dim, head_dim), np.float32(1 / np.sqrt(head_dim))
-    for each in range(head_dim):
-        found[each] = 0
-        query[each] = its[each] * scale
-    keys = (text * memory.shape[2] + group) * memory.shape[3] * head_dim  # where they start
-    values = keys + memory.shape[1] * memory.shape[2] * memory.shape[3] * head_dim
-    for first in range(0, last + 1, 4):
-        second, third, fourth = min(first + 1, last), min(first + 2, last), min(first + 3, last)
-        a = b = c = d = nothing()
-        for ahead in range(0, 4 * head_dim, 16):
-            ask_for(memory, keys + (first + AHEAD) * head_dim + ahead)
-        for each in range(0, head_dim, LANES):
-            numbers = lanes(query, each)
-            a = add_products(a, numbers, lanes(memory, keys + first * head_dim + each))
-            b = add_products(b, numbers, lanes(memory, keys + second * head_dim + each))
-            c = add_products(c, numbers, lanes(memory, keys + third * head_dim + each))
-            d = add_products(d, numbers, lanes(memory, keys + fourth * head_dim + each))
-        weights[first], weights[first + 1], weights[first + 2], weights[first + 3] = (
-            total(a),
-            total(b),
-            total(c),
-            total(d),
-        )
-    highest = weights[0]
-    for token in range(last + 1):
-        highest = max(highest, weights[token])
-    for token in range(last + 1):
-        weights[token] = _exp(weights[token] - highest)
-    for token in range(last + 1, last + 1 + LANES):
-        weights[token] = 0
-    sums = nothing()
-    for token in range(0, last + 1, LANES):
-        sums = plus(sums, lanes(weights, token))
-    whole = total(sums)
-    for first in range(0, last + 1, 4):
-        second, third, fourth = min(first + 1, last), min(first + 2, last), min(first + 3, last)
-        a, b, c, d = weights[first], weights[first + 1], weights[first + 2], weights[first + 3]
-        for ahead in range(0, 4 * head_dim, 16):
-            ask_for(memory, values + (first + AHEAD) * head_dim + ahead)
-        first_values, second_values = values + first * head_dim, values + second * head_dim
-        third_values, fourth_values = values + third * head_dim, values + fourth * head_dim
-        for each in range(0, head_dim, LANES):
-            sums = add_products(lanes(found, each), repeated(a), lanes(memory, first_values + each))
-            sums = add_products(sums, repeated(b), lanes(memory, second_values + each))
-            sums = add_products(sums, repeated(c), lanes(memory, third_values + each))
-            keep(found, each, add_products(sums, repeated(d), lanes(memory, fourth_values + each)))
-    filled = stretch(gathered, number * gathered.shape[1] + head * head_dim, head_dim)
-    for each in range(head_dim):
-        filled[each] = found[each] / whole
-
-
-@compiled
 def _gate(both, gated, part):
     """Fill a part of gated [n, width] with what the gates, the first half of both, let through of the other half."""
     width = gated.shape[1]
@@ -215,7 +108,7 @@ def _gate(both, gated, part):
     through = stretch(gated, number * width + start, some)
     for place in range(some):
         gate = gates[place]
-        through[place] = gate / (np.float32(1) + _exp(-gate)) * ups[place]
+        through[place] = gate / (np.float32(1) + exp(-gate)) * ups[place]
 
 
 @inlined
@@ -290,8 +183,8 @@ def read(
 
         part = take(counts, step + 1)
         while part < n:
-            memory = _memory(memories[part, layer], places[part], groups, head_dim)
-            _turn(mixed, part, turns, memory, places[part], turning)
+            memory = memory_of(memories[part, layer], places[part], groups, head_dim)
+            turn(mixed, part, turns, memory, places[part], turning)
             finish(counts, step + 1)
             part = take(counts, step + 1)
         wait(counts, step + 1, n)
@@ -299,8 +192,8 @@ def read(
         part = take(counts, step + 2)
         while part < n * heads:
             number, head = part // heads, part % heads
-            memory = _memory(memories[number, layer], places[number], groups, head_dim)
-            _attend(mixed, number, head, head // (heads // groups), memory, places[number], gathered, own)
+            memory = memory_of(memories[number, layer], places[number], groups, head_dim)
+            attend(mixed, number, head, head // (heads // groups), memory, places[number], gathered, own)
             finish(counts, step + 2)
             part = take(counts, step + 2)
         wait(counts, step + 2, n * heads)
