@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -42,7 +43,6 @@ RANGES: dict[str, tuple[float, float]] = {
     "presence_penalty": (-2, 2),
     "frequency_penalty": (-2, 2),
 }
-SUMMED_BY_ONE_THREAD = 2**14  # numbers, half of what PyTorch begins to share out
 MASKED = float("-inf")  # the logit of a token that may not be drawn: its probability is 0
 
 
@@ -256,9 +256,9 @@ def entropy(probabilities: Tensor, log_probabilities: Tensor | None = None) -> f
     """
     logs = probabilities.log() if log_probabilities is None else log_probabilities
     terms = probabilities * logs.clamp(min=-1000)  # an impossible token, infinitely surprising 0 times, counts as 0
-    # PyTorch shares a long sum out among threads, whose number shows in the last bit; these it does not share out.
-    total = torch.stack([part.sum() for part in torch.split(terms, SUMMED_BY_ONE_THREAD)]).sum()
-    return float(-total / math.log(2)) + 0.0  # adding 0 turns −0 into 0
+    # PyTorch would share the sum out among threads, whose number shows in the last bit; NumPy has only one.
+    nats = -terms.numpy(force=True).sum()
+    return float(nats / nats.dtype.type(math.log(2))) + 0.0  # adding 0 turns −0 into 0
 
 
 def sample(logits: Tensor, *, temperature: float, random_number: float) -> int:
@@ -284,8 +284,8 @@ def sample_many(logits: Tensor, *, temperature: float, random_numbers: Sequence[
     """
     if temperature < GREEDY_BELOW:
         return [int(logits.argmax())] * len(random_numbers)
-    cumulated = logits.softmax(dim=-1).cumsum(dim=-1, dtype=torch.float64)  # [vocab_size]
+    cumulated = logits.softmax(dim=-1).double().cumsum_(dim=-1).numpy(force=True)  # [vocab_size]
     # Rounding may leave the last sum a hair off 1; scaling by it keeps the walk inside the drawable tokens.
-    points = torch.tensor(random_numbers, dtype=torch.float64) * cumulated[-1]  # [numbers]
-    token_ids: list[int] = torch.searchsorted(cumulated, points, right=True).clamp(max=len(logits) - 1).tolist()
+    points = np.asarray(random_numbers) * cumulated[-1]  # [numbers]
+    token_ids: list[int] = np.searchsorted(cumulated, points, side="right").clip(max=len(logits) - 1).tolist()
     return token_ids
