@@ -22,6 +22,7 @@ from chatlab.loops.sizes import LANES
 __all__ = [
     "add_products",
     "ask_for",
+    "called",
     "exp",
     "fused",
     "keep",
@@ -109,9 +110,8 @@ def ask_for(typing, array, start):
 def let_send(builder: Any, address: Any) -> None:
     """Let memory send what is at an address; an address of nothing is no mistake."""
     byte, whole = ir.IntType(8).as_pointer(), ir.IntType(32)
-    prefetch = ir.FunctionType(ir.VoidType(), [byte, whole, whole, whole])
-    function = get_or_insert_function(builder.module, prefetch, "llvm.prefetch.p0")
-    builder.call(function, [builder.bitcast(address, byte), whole(0), whole(3), whole(1)])  # to be read, kept, data
+    how = (whole(0), whole(3), whole(1))  # to be read, kept, data
+    called(builder, "llvm.prefetch.p0", ir.VoidType(), builder.bitcast(address, byte), *how)
 
 
 @intrinsic
@@ -128,11 +128,13 @@ def add_products(typing, sums, left, right):
 
 def fused(builder: Any, left: Any, right: Any, total: Any) -> Any:
     """Return a total of some numbers in float32 with the products of others added to it, rounded once."""
-    kind = total.type
-    function = ir.FunctionType(kind, [kind] * 3)
-    return builder.call(
-        get_or_insert_function(builder.module, function, f"llvm.fma.v{kind.count}f32"), [left, right, total]
-    )
+    return called(builder, f"llvm.fma.v{total.type.count}f32", total.type, left, right, total)
+
+
+def called(builder: Any, name: str, kind: Any, *arguments: Any, flags: tuple[str, ...] = ()) -> Any:
+    """Return what one of LLVM's own functions makes of its arguments."""
+    function = get_or_insert_function(builder.module, ir.FunctionType(kind, [each.type for each in arguments]), name)
+    return builder.call(function, arguments, fastmath=flags)
 
 
 @intrinsic

@@ -13,17 +13,16 @@ are neighbours. Sums of whole numbers do not depend on the order, so a product i
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from functools import partial, reduce
 from typing import Any
 
-import numpy as np
 from llvmlite import ir
 from numba import types
-from numba.core.cgutils import get_or_insert_function
 from numba.extending import intrinsic
 
 from chatlab.loops.arrays import compiled, floats, inlined, whole_numbers
-from chatlab.loops.lanes import fused, let_send
+from chatlab.loops.lanes import called, fused, let_send
 from chatlab.loops.processor import has
 from chatlab.loops.sizes import GROUP, OUTPUTS
 
@@ -33,13 +32,13 @@ PAIRS = GROUP // 2
 SIDE_BY_SIDE = 16  # outputs that are multiplied at once, in one or in a few instructions
 # Numbers from what is multiplied to what is asked for from memory: a page, beyond which processors do not look.
 AHEAD = 1024
-LARGEST = np.float32(2**15 - 1)  # of a rounded vector
+LARGEST = 2**15 - 1  # of a rounded vector
 
 # Vectors that go with a word while it is in a register, at most. A processor begins with the next product before it has
 # added the last one, so where they are fewer some sums are added up beside each other.
 MOST = 8 if has("avx512f") else 4
-WHOLE = ir.IntType(32)
-SIXTEEN, NUMBERS = ir.VectorType(WHOLE, SIDE_BY_SIDE), ir.VectorType(ir.FloatType(), SIDE_BY_SIDE)
+WHOLE, NUMBER = ir.IntType(32), ir.FloatType()
+SIXTEEN, NUMBERS = ir.VectorType(WHOLE, SIDE_BY_SIDE), ir.VectorType(NUMBER, SIDE_BY_SIDE)
 
 
 def _adding(words_of_group: int, bits: int, vectors: int) -> Any:
@@ -49,32 +48,26 @@ def _adding(words_of_group: int, bits: int, vectors: int) -> Any:
     words, the scales, the pairs, the factors and the totals of these outputs and vectors start: see `multiply_block`.
     """
     shifts = range(0, PAIRS // words_of_group * bits, bits)
-    mask = SIXTEEN([(2**bits - 1) * 0x10001] * SIDE_BY_SIDE)
+    mask = _sixteen((2**bits - 1) * 0x10001)
 
     @intrinsic
     def add(typing, words, word, scales, scale, pairs, pair, factors, factor, totals, total):
         def code(context, builder, signature, args):
-            words, scales, pairs, factors, totals = (
-                partial(_at, builder, context.make_array(kind)(context, builder, array).data, start)
-                for kind, array, start in zip(signature.args[::2], args[::2], args[1::2], strict=True)
-            )
+            words, scales, pairs, factors, totals = _places(context, builder, signature, args)
             beside = max(1, min(MOST // vectors, 4))
-            parts = [[SIXTEEN([0] * SIDE_BY_SIDE)] * beside for _ in range(vectors)]
+            parts = [[_sixteen(0)] * beside for _ in range(vectors)]
             for number in range(words_of_group):
                 let_send(builder, words(number * OUTPUTS + AHEAD))
-                word = builder.load(builder.bitcast(words(number * OUTPUTS), SIXTEEN.as_pointer()), align=4)
+                word = _load(builder, words(number * OUTPUTS), SIXTEEN)
                 for index, shift in enumerate(shifts):
-                    two = builder.and_(builder.lshr(word, SIXTEEN([shift] * SIDE_BY_SIDE)), mask)
+                    two = builder.and_(builder.lshr(word, _sixteen(shift)), mask)
                     for vector, sums in enumerate(parts):
                         place = number * len(shifts) + index
                         pair = _repeated(builder, builder.load(pairs(vector * PAIRS + place)))
                         sums[place % beside] = _added(builder, sums[place % beside], two, pair)
             for each in range(2):
                 let_send(builder, scales(each * OUTPUTS + AHEAD * 3 // 4))
-            scale, minimum = (
-                builder.load(builder.bitcast(scales(each * OUTPUTS), NUMBERS.as_pointer()), align=4)
-                for each in range(2)
-            )
+            scale, minimum = (_load(builder, scales(each * OUTPUTS), NUMBERS) for each in range(2))
             for vector, sums in enumerate(parts):
                 factor, input_ = (_repeated(builder, builder.load(factors(vector * 2 + each))) for each in range(2))
                 place = builder.bitcast(totals(vector * OUTPUTS), NUMBERS.as_pointer())
@@ -89,23 +82,37 @@ def _adding(words_of_group: int, bits: int, vectors: int) -> Any:
     return add
 
 
+def _places(context: Any, builder: Any, signature: Any, args: Any) -> Iterator[Callable[[int], Any]]:
+    """Yield for each array, with the start that is given after it, a function: so many after the start, its address."""
+    for kind, array, start in zip(signature.args[::2], args[::2], args[1::2], strict=True):
+        yield partial(_at, builder, context.make_array(kind)(context, builder, array).data, start)
+
+
 def _at(builder: Any, array: Any, start: Any, number: int) -> Any:
     """Return the address of an array's element so many after a start."""
     return builder.gep(array, [builder.add(start, start.type(number))])
 
 
+def _load(builder: Any, address: Any, kind: Any) -> Any:
+    """Return the sixteen numbers that begin at an address."""
+    return builder.load(builder.bitcast(address, kind.as_pointer()), align=4)
+
+
+def _sixteen(whole: int) -> Any:
+    """Return sixteen times the same whole number, which is known now."""
+    return SIXTEEN([whole] * SIDE_BY_SIDE)
+
+
 def _repeated(builder: Any, number: Any) -> Any:
     """Return sixteen times the same number."""
     none = ir.VectorType(number.type, SIDE_BY_SIDE)(ir.Undefined)
-    return builder.shuffle_vector(builder.insert_element(none, number, WHOLE(0)), none, SIXTEEN([0] * SIDE_BY_SIDE))
+    return builder.shuffle_vector(builder.insert_element(none, number, WHOLE(0)), none, _sixteen(0))
 
 
 def _added(builder: Any, total: Any, left: Any, right: Any) -> Any:
     """Return a total with the products of two numbers of 16 bits each added to it: one instruction, two, or a few."""
     if has("avx512vnni"):
-        kind = ir.FunctionType(SIXTEEN, [SIXTEEN] * 3)
-        function = get_or_insert_function(builder.module, kind, "llvm.x86.avx512.vpdpwssd.512")
-        return builder.call(function, [total, left, right])
+        return called(builder, "llvm.x86.avx512.vpdpwssd.512", SIXTEEN, total, left, right)
     narrow, wide = ir.VectorType(ir.IntType(16), 2 * SIDE_BY_SIDE), ir.VectorType(WHOLE, 2 * SIDE_BY_SIDE)
     products = builder.mul(*(builder.sext(builder.bitcast(side, narrow), wide) for side in (left, right)))
     for first in (0, 1):
@@ -148,6 +155,33 @@ def space(own, n, inputs):
     )
 
 
+@intrinsic
+def _round(typing, vectors, vector, pairs, pair, factors, factor):
+    """Round a group of a vector, and fill what `rounded` does for it."""
+
+    def code(context, builder, signature, args):
+        vectors, pairs, factors = _places(context, builder, signature, args)
+        halves = [_load(builder, vectors(start), NUMBERS) for start in (0, PAIRS)]
+        sizes = (called(builder, "llvm.fabs.v16f32", NUMBERS, half) for half in halves)
+        larger = called(builder, "llvm.maxnum.v16f32", NUMBERS, *sizes, flags=("nnan",))
+        highest = called(builder, "llvm.vector.reduce.fmax.v16f32", NUMBER, larger, flags=("nnan",))
+        zeros = builder.fcmp_ordered("==", highest, NUMBER(0))
+        scale = _repeated(builder, builder.select(zeros, NUMBER(0), builder.fdiv(NUMBER(LARGEST), highest)))
+        low, high = (
+            builder.fptosi(called(builder, "llvm.rint.v16f32", NUMBERS, builder.fmul(half, scale)), SIXTEEN)
+            for half in halves
+        )
+        whole = called(builder, "llvm.vector.reduce.add.v16i32", WHOLE, builder.add(low, high))
+        both = builder.or_(builder.and_(low, _sixteen(0xFFFF)), builder.shl(high, _sixteen(16)))
+        builder.store(both, builder.bitcast(pairs(0), SIXTEEN.as_pointer()), align=4)
+        each = builder.fdiv(highest, NUMBER(LARGEST))
+        builder.store(each, factors(0))
+        builder.store(builder.fmul(builder.sitofp(whole, NUMBER), each), factors(1))
+        return context.get_dummy_value()
+
+    return types.void(vectors, types.int64, pairs, types.int64, factors, types.int64), code
+
+
 @compiled
 def rounded(vectors, space):
     """Round vectors [n, inputs] to 16 bits: the first half of each group are the low numbers of pairs, then the high.
@@ -155,21 +189,11 @@ def rounded(vectors, space):
     Fills pairs [groups, n, PAIRS], and for each group of each vector its scale and the sum of what it was rounded to.
     """
     pairs, factors = space[:2]
-    for number in range(len(vectors)):
-        for group in range(vectors.shape[1] // GROUP):
-            start = group * GROUP
-            highest = np.float32(0)
-            for place in range(start, start + GROUP):
-                highest = max(highest, abs(vectors[number, place]))
-            scale = LARGEST / highest if highest > 0 else np.float32(0)
-            total = np.int32(0)
-            for pair in range(PAIRS):
-                low = np.int32(np.rint(vectors[number, start + pair] * scale))
-                high = np.int32(np.rint(vectors[number, start + PAIRS + pair] * scale))
-                total += low + high
-                pairs[group, number, pair] = (low & np.int32(0xFFFF)) | (high << np.int32(16))
-            factors[group, number, 0] = highest / LARGEST
-            factors[group, number, 1] = np.float32(total) * factors[group, number, 0]
+    n, inputs = vectors.shape
+    for number in range(n):
+        for group in range(inputs // GROUP):
+            place = group * n + number
+            _round(vectors, number * inputs + group * GROUP, pairs, place * PAIRS, factors, place * 2)
 
 
 @compiled
