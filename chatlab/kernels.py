@@ -74,7 +74,10 @@ def read(
         *(turns, head_dim, queries + shared, memories, places),
         *(mixed, queries + 2 * shared, gathered, queries, both, gated, width),
         steps=(layers[1] - layers[0]) * STEPS,
-        room=room_to_read(n, hidden, max(hidden, queries * head_dim, width), head_dim, int(places[:, 3].max()) + 1),
+        room=room_to_read(
+            *(n, hidden, max(hidden, queries * head_dim, width)),
+            *(queries // shared, head_dim, int(places[:, 3].max()) + 1),
+        ),
     )
 
 

@@ -45,60 +45,83 @@ def turn(mixed, number, turns, memory, place, turning):
 
 
 @compiled
-def attend(mixed, number, head, group, memory, place, gathered, own):
-    """Fill a head's part of gathered with the values that its query finds in the tokens up to its own.
+def attend(mixed, number, first_head, heads, group, memory, place, gathered, own):
+    """Fill what some heads, which share keys and values, have of gathered: what each finds up to the query's own token.
 
     It goes through four tokens at once; where the last four are fewer, the last token stands in with no weight.
     """
     head_dim, text, last = memory.shape[4], place[2], place[3]
-    query, found = floats(own, (head_dim,)), floats(own + head_dim * 4, (head_dim,))
-    weights = floats(own + head_dim * 8, (last + 1 + LANES,))
-    its, scale = stretch(mixed, number * mixed.shape[1] + head * head_dim, head_dim), np.float32(1 / np.sqrt(head_dim))
-    for each in range(head_dim):
-        found[each] = 0
-        query[each] = its[each] * scale
+    room = last + 1 + LANES
+    queries, found = floats(own, (heads, head_dim)), floats(own + heads * head_dim * 4, (heads, head_dim))
+    weights = floats(own + heads * head_dim * 8, (heads, room))
+    start = number * mixed.shape[1] + first_head * head_dim
+    _scale(stretch(mixed, start, heads * head_dim), np.float32(1 / np.sqrt(head_dim)), queries, found)
     keys = (text * memory.shape[2] + group) * memory.shape[3] * head_dim  # where they start
     values = keys + memory.shape[1] * memory.shape[2] * memory.shape[3] * head_dim
-    for first in range(0, last + 1, 4):
-        second, third, fourth = min(first + 1, last), min(first + 2, last), min(first + 3, last)
-        a = b = c = d = nothing()
-        for ahead in range(0, 4 * head_dim, 16):
-            ask_for(memory, keys + (first + AHEAD) * head_dim + ahead)
-        for each in range(0, head_dim, LANES):
-            numbers = lanes(query, each)
-            a = add_products(a, numbers, lanes(memory, keys + first * head_dim + each))
-            b = add_products(b, numbers, lanes(memory, keys + second * head_dim + each))
-            c = add_products(c, numbers, lanes(memory, keys + third * head_dim + each))
-            d = add_products(d, numbers, lanes(memory, keys + fourth * head_dim + each))
-        weights[first], weights[first + 1], weights[first + 2], weights[first + 3] = (
-            total(a),
-            total(b),
-            total(c),
-            total(d),
-        )
+    for token in range(0, last + 1, 4):
+        first, second, third, fourth = _four(memory, keys, token, last, head_dim)
+        for head in range(heads):
+            a = b = c = d = nothing()
+            for each in range(0, head_dim, LANES):
+                numbers = lanes(queries, head * head_dim + each)
+                a = add_products(a, numbers, lanes(memory, first + each))
+                b = add_products(b, numbers, lanes(memory, second + each))
+                c = add_products(c, numbers, lanes(memory, third + each))
+                d = add_products(d, numbers, lanes(memory, fourth + each))
+            four = stretch(weights, head * room + token, 4)
+            four[0], four[1], four[2], four[3] = total(a), total(b), total(c), total(d)
+    for head in range(heads):
+        _soften(stretch(weights, head * room, last + 1), stretch(weights, head * room + last + 1, LANES))
+    for token in range(0, last + 1, 4):
+        first, second, third, fourth = _four(memory, values, token, last, head_dim)
+        for head in range(heads):
+            four = stretch(weights, head * room + token, 4)
+            a, b, c, d = repeated(four[0]), repeated(four[1]), repeated(four[2]), repeated(four[3])
+            for each in range(0, head_dim, LANES):
+                sums = add_products(lanes(found, head * head_dim + each), a, lanes(memory, first + each))
+                sums = add_products(sums, b, lanes(memory, second + each))
+                sums = add_products(sums, c, lanes(memory, third + each))
+                keep(found, head * head_dim + each, add_products(sums, d, lanes(memory, fourth + each)))
+    for head in range(heads):
+        sums = nothing()
+        for token in range(0, last + 1, LANES):
+            sums = plus(sums, lanes(weights, head * room + token))
+        whole = total(sums)
+        filled = stretch(gathered, number * gathered.shape[1] + (first_head + head) * head_dim, head_dim)
+        its = stretch(found, head * head_dim, head_dim)
+        for each in range(head_dim):
+            filled[each] = its[each] / whole
+
+
+@compiled
+def _scale(numbers, scale, queries, found):
+    """Fill queries with numbers times a scale, and found with zeros."""
+    scaled, none = stretch(queries, 0, len(numbers)), stretch(found, 0, len(numbers))
+    for each in range(len(numbers)):
+        scaled[each] = numbers[each] * scale
+        none[each] = 0
+
+
+@compiled
+def _four(memory, start, token, last, head_dim):
+    """Return where the vectors of four tokens are, from a token on, and ask for those that come later."""
+    for each in range(0, 4 * head_dim, 16):
+        ask_for(memory, start + (token + AHEAD) * head_dim + each)
+    return (
+        start + token * head_dim,
+        start + min(token + 1, last) * head_dim,
+        start + min(token + 2, last) * head_dim,
+        start + min(token + 3, last) * head_dim,
+    )
+
+
+@compiled
+def _soften(weights, after):
+    """Let weights be e to their power, or less by the same factor; those after the last one are zeros."""
     highest = weights[0]
-    for token in range(last + 1):
+    for token in range(len(weights)):
         highest = max(highest, weights[token])
-    for token in range(last + 1):
+    for token in range(len(weights)):
         weights[token] = exp(weights[token] - highest)
-    for token in range(last + 1, last + 1 + LANES):
-        weights[token] = 0
-    sums = nothing()
-    for token in range(0, last + 1, LANES):
-        sums = plus(sums, lanes(weights, token))
-    whole = total(sums)
-    for first in range(0, last + 1, 4):
-        second, third, fourth = min(first + 1, last), min(first + 2, last), min(first + 3, last)
-        a, b, c, d = weights[first], weights[first + 1], weights[first + 2], weights[first + 3]
-        for ahead in range(0, 4 * head_dim, 16):
-            ask_for(memory, values + (first + AHEAD) * head_dim + ahead)
-        first_values, second_values = values + first * head_dim, values + second * head_dim
-        third_values, fourth_values = values + third * head_dim, values + fourth * head_dim
-        for each in range(0, head_dim, LANES):
-            sums = add_products(lanes(found, each), repeated(a), lanes(memory, first_values + each))
-            sums = add_products(sums, repeated(b), lanes(memory, second_values + each))
-            sums = add_products(sums, repeated(c), lanes(memory, third_values + each))
-            keep(found, each, add_products(sums, repeated(d), lanes(memory, fourth_values + each)))
-    filled = stretch(gathered, number * gathered.shape[1] + head * head_dim, head_dim)
-    for each in range(head_dim):
-        filled[each] = found[each] / whole
+    for token in range(LANES):
+        after[token] = 0

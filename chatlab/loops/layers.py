@@ -171,6 +171,7 @@ def read(
     groups = mixed.shape[1] // head_dim - turning  # of heads that share keys and values
     heads = turning - groups
     n, hidden = vectors.shape
+    together = heads // groups if n > 1 else 1  # heads that go through the same keys at once
     widest = max(hidden, gathered.shape[1], gated.shape[1])
     normal = floats(own, (n, hidden))
     own += n * hidden * 4
@@ -189,14 +190,15 @@ def read(
             part = take(counts, step + 1)
         wait(counts, step + 1, n)
 
+        parts = n * heads // together
         part = take(counts, step + 2)
-        while part < n * heads:
-            number, head = part // heads, part % heads
+        while part < parts:
+            number, first = part * together // heads, part * together % heads
             memory = memory_of(memories[number, layer], places[number], groups, head_dim)
-            attend(mixed, number, head, head // (heads // groups), memory, places[number], gathered, own)
+            attend(mixed, number, first, together, first // (heads // groups), memory, places[number], gathered, own)
             finish(counts, step + 2)
             part = take(counts, step + 2)
-        wait(counts, step + 2, n * heads)
+        wait(counts, step + 2, parts)
 
         _multiply(_matrix_of(matrices, layer, ATTENTION_OUTPUT), gathered, vectors, ADDED, room, counts, step + 3)
 

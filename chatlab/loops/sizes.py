@@ -20,10 +20,10 @@ def room_to_multiply(n: int, inputs: int) -> int:
     return pairs + factors + totals
 
 
-def room_to_read(n: int, hidden: int, widest: int, head_dim: int, longest: int) -> int:
+def room_to_read(n: int, hidden: int, widest: int, heads: int, head_dim: int, longest: int) -> int:
     """Return how many numbers of 4 bytes a thread writes while it reads n tokens of texts up to so many tokens long.
 
-    `widest` are the inputs of the widest matrix.
+    `widest` are the inputs of the widest matrix, `heads` those that share keys and values.
     """
     weights = longest + LANES
-    return n * hidden + room_to_multiply(n, widest) + 2 * head_dim + weights
+    return n * hidden + room_to_multiply(n, widest) + heads * (2 * head_dim + weights)
