@@ -10,15 +10,17 @@ import copy
 from abc import abstractmethod
 from collections.abc import Sequence
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from tokenizers import Tokenizer
 from torch import Tensor
-from transformers import PreTrainedTokenizerFast
 
 from chatlab.engines import Engine
 from chatlab.prefixes import PrefixCache
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
 
 __all__ = ["PREFILL_CHUNK", "ChatModel"]
 

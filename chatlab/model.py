@@ -19,12 +19,10 @@ from chatlab.chat_model import ChatModel
 from chatlab.engines import Engine
 from chatlab.errors import LocalModelNeededError, ModelFilesError, ModelNotFoundError
 from chatlab.garbage import garbage_kept
-from chatlab.llama_model import LlamaModel
 from chatlab.weights.conversion import converted
 from chatlab.weights.download import DEFAULT_MODEL, fetch
 from chatlab.weights.home import home
 from chatlab.weights.hub import hub_folder
-from chatlab.weights.packed import has_packed
 
 __all__ = ["ChatModel", "chosen", "load", "resolve", "use"]
 
@@ -115,6 +113,10 @@ def _canonical(name: str | Path | None) -> str:
 
 def _load(name: str, device: str, chat_template: str | None) -> ChatModel:
     folder, title = _locate(name)
+    # Imported here: it takes half a second, in which the compiler that a conversion starts can be at work already.
+    from chatlab.llama_model import LlamaModel
+    from chatlab.weights.packed import has_packed
+
     if device == "cpu" and has_packed(folder):
         return LlamaModel(title, folder, chat_template=chat_template)
     # Imported here: Transformers' networks take longer to import than a model of chatlab's own takes to load.

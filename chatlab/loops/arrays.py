@@ -21,7 +21,8 @@ OPTIONS: dict[str, Any] = {
     "no_cfunc_wrapper": True,
 }
 compiled = njit(**OPTIONS)  # a loop that other loops use
-inlined = njit(inline="always", **OPTIONS)  # one that becomes part of another before either is compiled
+# One that becomes part of another before either is compiled: for what is used once, that takes less time.
+inlined = njit(inline="always", **OPTIONS)
 
 
 def _at(kind: Any) -> Any:

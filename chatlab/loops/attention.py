@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from chatlab.loops.arrays import compiled, floats, stretch
+from chatlab.loops.arrays import compiled, floats, inlined, stretch
 from chatlab.loops.lanes import add_products, ask_for, exp, keep, lanes, nothing, plus, repeated, total
 from chatlab.loops.sizes import LANES
 
@@ -93,7 +93,7 @@ def attend(mixed, number, first_head, heads, group, memory, place, gathered, own
             filled[each] = its[each] / whole
 
 
-@compiled
+@inlined
 def _scale(numbers, scale, queries, found):
     """Fill queries with numbers times a scale, and found with zeros."""
     scaled, none = stretch(queries, 0, len(numbers)), stretch(found, 0, len(numbers))
@@ -102,7 +102,7 @@ def _scale(numbers, scale, queries, found):
         none[each] = 0
 
 
-@compiled
+@inlined
 def _four(memory, start, token, last, head_dim):
     """Return where the vectors of four tokens are, from a token on, and ask for those that come later."""
     for each in range(0, 4 * head_dim, 16):
@@ -115,7 +115,7 @@ def _four(memory, start, token, last, head_dim):
     )
 
 
-@compiled
+@inlined
 def _soften(weights, after):
     """Let weights be e to their power, or less by the same factor; those after the last one are zeros."""
     highest = weights[0]

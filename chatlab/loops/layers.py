@@ -38,7 +38,7 @@ def _normal(vectors, norm, epsilon, normal):
             normal[number, place] = vectors[number, place] * factor * norm[place]
 
 
-@compiled
+@inlined
 def _sum_of_squares(vector):
     sums = nothing()
     for place in range(0, len(vector), LANES):

@@ -182,7 +182,7 @@ def _round(typing, vectors, vector, pairs, pair, factors, factor):
     return types.void(vectors, types.int64, pairs, types.int64, factors, types.int64), code
 
 
-@compiled
+@inlined
 def rounded(vectors, space):
     """Round vectors [n, inputs] to 16 bits: the first half of each group are the low numbers of pairs, then the high.
 
@@ -196,7 +196,7 @@ def rounded(vectors, space):
             _round(vectors, number * inputs + group * GROUP, pairs, place * PAIRS, factors, place * 2)
 
 
-@compiled
+@inlined
 def multiply_block(words, scales, block, n, space):
     """Return a block's products [n, OUTPUTS] with the n vectors that `rounded` has filled the space with.
 
