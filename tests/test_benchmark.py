@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import statistics
 import sys
+from pathlib import Path
 from types import ModuleType
 
 import psutil
@@ -28,6 +29,9 @@ from chatlab.benchmark.peers import (
 )
 from chatlab.benchmark.report import Report
 from chatlab.testing import ScriptedModel
+from chatlab.weights.download import DEFAULT_MODEL
+from chatlab.weights.home import home
+from chatlab.weights.packed import FILE
 
 seconds = st.floats(0.001, 1000)
 
@@ -57,8 +61,13 @@ class Llama:
 
 def plan(model, **changes):
     """Return a plan for short texts, with chatlab alone."""
-    settings = {"name": None, "peers": [ChatlabPeer(model)], "runs": 2, "prompt_tokens": 8, "reply_tokens": 4}
-    settings |= {"history_tokens": 32, "curve": [8, 16], "text_ids": [65 + n % 26 for n in range(64)]}
+    settings = {"name": None, "gguf_path": None, "peers": [ChatlabPeer(model)], "runs": 2, "prompt_tokens": 8}
+    settings |= {
+        "reply_tokens": 4,
+        "history_tokens": 32,
+        "curve": [8, 16],
+        "text_ids": [65 + n % 26 for n in range(64)],
+    }
     return Plan(model=model, **(settings | changes))
 
 
@@ -83,7 +92,7 @@ def test_everything_that_can_be_measured_is():
     report = benchmark.run(ScriptedModel("Hello"), quick=True, runs=2, progress=False)
     assert report.measures() == ["decode", "busy", "cold", "next_turn", "reused", "several"] and report.complete
     assert all(len(values) == 2 for key in report.measures() for values in report.lines(key).values())
-    assert set(report.absent) == {"Transformers", "llama.cpp", "curve", "load"}
+    assert set(report.absent) == {"Transformers", "llama.cpp", "curve", "load", "first_load"}
     assert list(report.lines("several")) == ["n=8", "n=1"]
     assert list(report.lines("busy")) == ["chatlab, one core taken", "chatlab, quiet"]
     text = str(report)
@@ -163,6 +172,21 @@ def test_loading_is_measured_in_another_process(model):
     [[load, memory]] = measures.new_process(plan(model, name=model.name, runs=1))
     assert (load.measure, memory.measure) == ("load", "memory")
     assert load.value > 0 and 50 < memory.value < 2000
+
+
+def test_the_first_load_finds_nothing_converted_nor_compiled(model, monkeypatch):
+    made, in_new_process = [], measures._in_new_process
+
+    def watched(name, **environment):
+        figures = in_new_process(name, **environment)
+        made.extend(path.name for path in Path(environment["CHATLAB_HOME"]).rglob("*"))
+        return figures
+
+    monkeypatch.setattr(measures, "_in_new_process", watched)
+    [[sample]] = measures.first_load(plan(model, gguf_path=DEFAULT_MODEL.path, runs=1))
+    assert (sample.measure, sample.line) == ("first_load", "chatlab.load()") and sample.value > 0
+    assert FILE in made and any(name.endswith(".o") for name in made)
+    assert not list(home().glob("first-load-*"))
 
 
 @pytest.mark.parametrize(("package", "code"), [("xllamacpp", XLLAMACPP), ("llama_cpp", LLAMA_CPP)])

@@ -55,12 +55,14 @@ def run(
     runs = check_integer("runs", (2 if quick else 5) if runs is None else runs, minimum=1)
     name = None if isinstance(model, Engine) else str(model or DEFAULT_MODEL.name)
     local = resolve(model)
-    peers, absent = find_peers(local, _gguf(name))
+    gguf_path = _gguf(name)
+    peers, absent = find_peers(local, gguf_path)
     lengths = [100, 500, 1000] if quick else [100, 1000, 2000, 4000]
     room = local.context_length - 64  # for what is read and made after a history
     plan = Plan(
         local,
         name,
+        gguf_path,
         peers,
         runs,
         prompt_tokens=min(100, room),

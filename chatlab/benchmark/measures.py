@@ -10,12 +10,15 @@ free just then: with more of them every engine crawls.
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TypeAlias
 
 import torch
@@ -26,6 +29,7 @@ from chatlab.completions import chat_completions
 from chatlab.generation import make_steps
 from chatlab.reading import drive, prefill
 from chatlab.sampling import SamplingParams
+from chatlab.weights.home import home
 
 __all__ = ["MEASURES", "TAKES", "Plan", "Runs", "Sample"]
 
@@ -39,11 +43,13 @@ NEW_TOKENS = 16  # of a short reply, and of what a next turn adds
 class Plan:
     """What is to be measured, and how often: `text_ids` are a long text, of which each measure takes what it needs.
 
-    `name` is what `chatlab.load` knows the model by, None if it does not; `curve` are the lengths of the histories.
+    `name` is what `chatlab.load` knows the model by, None if it does not; `gguf_path` the file that it is converted
+    from, None if it is not; `curve` are the lengths of the histories.
     """
 
     model: ChatModel
     name: str | None
+    gguf_path: Path | None
     peers: Sequence[Peer]
     runs: int
     prompt_tokens: int
@@ -74,6 +80,7 @@ MEASURES = {  # key → title and unit
     "several": ("eight replies to one prompt, and one", "s"),
     "curve": ("the network alone, as the history grows", "tokens/s"),
     "load": ("loading the model in a new process, after `import torch`", "s"),
+    "first_load": ("the same for the first time, after its download", "s"),
     "memory": ("memory above a bare `import torch`", "MB"),
 }
 
@@ -198,15 +205,37 @@ def new_process(plan: Plan) -> Runs:
     """Load the model in a new process that has imported PyTorch: seconds, and megabytes after a short reply."""
     if plan.name is None:
         raise NotImplementedError("another process can load only a model that has a name")
-    command = [sys.executable, "-c", _NEW_PROCESS, plan.name]
     for _ in range(plan.runs):
-        output = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout
-        figures = json.loads(output.splitlines()[-1])
+        figures = _in_new_process(plan.name)
         free = torch.get_num_threads()
         yield [
             Sample("load", "chatlab.load()", figures["load"], free),
             Sample("memory", "chatlab", figures["memory"], free),
         ]
+
+
+def first_load(plan: Plan) -> Runs:
+    """Do so where nothing has been converted or compiled yet: seconds."""
+    if plan.gguf_path is None:
+        raise NotImplementedError("only a GGUF file is converted when it is loaded for the first time")
+    home().mkdir(parents=True, exist_ok=True)
+    for _ in range(plan.runs):
+        with tempfile.TemporaryDirectory(prefix="first-load-", dir=home()) as empty:
+            figures = _in_new_process(str(plan.gguf_path), CHATLAB_HOME=empty)
+        yield [Sample("first_load", "chatlab.load()", figures["load"], torch.get_num_threads())]
+
+
+def _in_new_process(name: str, **environment: str) -> dict[str, float]:
+    """Return the seconds that it took to load the model there, and the megabytes after a short reply."""
+    output = subprocess.run(
+        [sys.executable, "-c", _NEW_PROCESS, name],
+        env=os.environ | {"TQDM_DISABLE": "1"} | environment,  # its bars would run into the benchmark's own
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+    ).stdout
+    figures: dict[str, float] = json.loads(output.splitlines()[-1])
+    return figures
 
 
 _NEW_PROCESS = """
@@ -250,4 +279,5 @@ TAKES: tuple[tuple[str, Callable[[Plan], Runs]], ...] = (
     ("cold", cold),
     ("curve", curve),
     ("load", new_process),
+    ("first_load", first_load),
 )

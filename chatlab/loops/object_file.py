@@ -35,7 +35,8 @@ def object_code() -> bytes:
 
 def _files() -> list[Path]:
     """Return where the object file may be: beside the models, or, where nobody may write there, in the user's cache."""
-    hashed = hashlib.sha256(f"{llvm.get_host_cpu_name()} {llvm.get_host_cpu_features().flatten()}".encode())
+    processor = f"{llvm.get_host_cpu_name()} {llvm.get_host_cpu_features().flatten()}"
+    hashed = hashlib.sha256(f"{processor} {home()}".encode())  # what stands in for one home is not another's
     for source in sorted(SOURCES.glob("*.py")):
         hashed.update(source.read_bytes())
     name = f"{hashed.hexdigest()[:16]}.o"
