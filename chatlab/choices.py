@@ -17,7 +17,7 @@ from torch import Tensor
 
 from chatlab.chat_model import ChatModel
 from chatlab.constraints import Constraint
-from chatlab.generation import make_steps
+from chatlab.generation import Drawn, draw_tokens, step_of
 from chatlab.logprobs import token_logprob
 from chatlab.reading import Prefill, Reading, Results, next_item
 from chatlab.requests import ChatRequest
@@ -31,13 +31,12 @@ FinishReason: TypeAlias = Literal["stop", "length", "tool_calls", "content_filte
 
 @dataclass
 class Part:
-    """What one token adds to a choice; `logprobs` is None where none are wanted, `entropy` is the step's, in bits."""
+    """What one token adds to a choice; `logprobs` is None where none are wanted."""
 
     text: str
     calls: list[ChoiceDeltaToolCall]
     logprobs: list[ChatCompletionTokenLogprob] | None
     finish_reason: FinishReason | None
-    entropy: float
 
 
 class Choice:
@@ -47,51 +46,56 @@ class Choice:
         self, index: int, request: ChatRequest, model: ChatModel, read: Prefill, constraint: Constraint | None
     ) -> None:
         self._model = model
-        self._steps = make_steps(
+        self._draws = draw_tokens(
             model,
             read,
             params=request.sampling,
             max_tokens=request.max_tokens,
             stop=request.stop,
             seed=None if request.seed is None else request.seed + index,
-            top_logprobs=request.top_logprobs or 0,
             constraint=constraint,
             keep=request.n == 1,
         )
         self._results: Results | None = None
         self._reader = CallReader() if request.tools and request.tools.choice != "none" else None
-        self._wants_logprobs = request.top_logprobs is not None
+        self._top_logprobs = request.top_logprobs
         self._waiting: list[Step] = []  # whose text is not shown yet
         self._shown = 0
 
     def next_part(self) -> Part:
         """Choose the next token and return what it adds."""
-        return self._part(cast(Step, next_item(self._steps, self._results)))
+        self._drawn = cast(Drawn, next_item(self._draws, self._results))
+        return self._part(self._drawn)
+
+    @property
+    def entropy(self) -> float:
+        """How uncertain the model was of the token chosen last, in bits."""
+        return self._drawn.entropy
 
     @property
     def text(self) -> tuple[Sequence[int], Any]:
         """What the model has to read before the next part: the token chosen last, and the cache before it."""
-        return cast(Reading, next(self._steps)).texts[0]
+        return cast(Reading, next(self._draws)).texts[0]
 
     def go_on(self, result: tuple[Tensor, Any]) -> None:
         """Take the logits and the cache that reading led to."""
         self._results = [result]
 
-    def _part(self, step: Step) -> Part:
-        """Return what a step adds: text, calls, and the logprobs of the tokens whose text it shows."""
+    def _part(self, drawn: Drawn) -> Part:
+        """Return what a token adds: text, calls, and the logprobs of the tokens whose text it shows."""
         reader = self._reader
-        text, calls = (step.text, []) if reader is None else reader.push(step.text, last=bool(step.finish_reason))
+        text, calls = (drawn.text, []) if reader is None else reader.push(drawn.text, last=bool(drawn.finish_reason))
         called = reader is not None and reader.called
-        reason: FinishReason | None = step.finish_reason
+        reason: FinishReason | None = drawn.finish_reason
         if reader is not None and reader.complete and reason == "stop":
             reason = "tool_calls"
-        if not self._wants_logprobs:
-            return Part(text, calls, None, reason, step.entropy)
+        if self._top_logprobs is None:
+            return Part(text, calls, None, reason)
         self._shown += len(text)
-        if step.token_id not in self._model.end_token_ids:
-            self._waiting.append(step)
+        if drawn.token_id not in self._model.end_token_ids:
+            self._waiting.append(step_of(drawn, top_logprobs=self._top_logprobs, model=self._model))
         flush = reason == "length" and not called  # a call's tokens are no part of the content
         ready = [each for each in self._waiting if each.offset < self._shown or flush]
         self._waiting = self._waiting[len(ready) :]
         logprobs = [token_logprob(each, model=self._model) for each in ready]
-        return Part(text, calls, logprobs, reason, step.entropy)
+        return Part(text, calls, logprobs, reason)

@@ -29,7 +29,7 @@ class ChunkMaker:
     >>> from chatlab.testing import ScriptedModel
     >>> request = check_request([{"role": "user", "content": "Hi"}], stream=True)
     >>> maker = ChunkMaker(request, ScriptedModel("Hey"))
-    >>> [chunk.choices[0].delta.content for chunk in maker.of_part(0, Part("H", [], None, "length", 0.0))]
+    >>> [chunk.choices[0].delta.content for chunk in maker.of_part(0, Part("H", [], None, "length"))]
     ['H', None]
     """
 

@@ -2,6 +2,8 @@
 
 In: a prompt, a model, settings. Out: a generator of `Step`s, each with the token chosen, its probability, what else was
 likely, and the text that is now certain. Knows nothing of requests or HTTP.
+
+Who only wants the text takes what is drawn as it is: to measure how a token was chosen takes as long as to choose it.
 """
 
 from __future__ import annotations
@@ -9,6 +11,9 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
@@ -21,13 +26,22 @@ from chatlab.constraints import Constraint
 from chatlab.errors import BadRequestError
 from chatlab.messages import Message
 from chatlab.model import resolve
-from chatlab.reading import Prefill, Reading, Work, check_room, drive, prefill, remember
+from chatlab.reading import Prefill, Reading, Results, Work, check_room, drive, next_item, prefill, remember
 from chatlab.sampling import SamplingParams, entropy, process_logits, sample
 from chatlab.steps import Step, token_name
 from chatlab.stop_strings import StopStrings
 from chatlab.tokens import Detokenizer, decode, encode
 
-__all__ = ["check_bias", "generate", "likeliest", "make_steps", "read_prompt"]
+__all__ = [
+    "Drawn",
+    "check_bias",
+    "draw_tokens",
+    "generate",
+    "likeliest",
+    "read_prompt",
+    "step_of",
+    "steps_of",
+]
 
 
 def generate(
@@ -78,18 +92,15 @@ def generate(
     input_ids = read_prompt(prompt, model=model)
 
     def steps() -> Iterator[Step]:
-        yield from drive(
+        drawn = draw_tokens(
             model,
-            make_steps(
-                model,
-                prefill(model, input_ids),
-                params=params,
-                max_tokens=max_completion_tokens,
-                stop=stop_strings,
-                seed=seed,
-                top_logprobs=top_logprobs,
-            ),
+            prefill(model, input_ids),
+            params=params,
+            max_tokens=max_completion_tokens,
+            stop=stop_strings,
+            seed=seed,
         )
+        yield from drive(model, steps_of(drawn, top_logprobs=top_logprobs, model=model))
 
     return steps()
 
@@ -113,7 +124,37 @@ def check_bias(model: ChatModel, params: SamplingParams) -> None:
         )
 
 
-def make_steps(
+@dataclass(frozen=True, eq=False)
+class Drawn:
+    """A token that was drawn, and the model's own logits [vocab_size] for it, before temperature and the like.
+
+    `text`, `offset` and `finish_reason` are those of its `Step`, which `started` at that time of `time.perf_counter`.
+    """
+
+    token_id: int
+    logits: Tensor
+    text: str
+    offset: int
+    started: float
+    finish_reason: Literal["stop", "length"] | None
+
+    @cached_property
+    def log_probabilities(self) -> Tensor:
+        """The natural logarithms of the model's own probabilities, [vocab_size]."""
+        return self.logits.log_softmax(dim=-1)
+
+    @cached_property
+    def probabilities(self) -> Tensor:
+        """The model's own probabilities, [vocab_size]."""
+        return self.log_probabilities.exp()
+
+    @cached_property
+    def entropy(self) -> float:
+        """How uncertain the model was, in bits."""
+        return entropy(self.probabilities, self.log_probabilities)
+
+
+def draw_tokens(
     model: ChatModel,
     read: Prefill,
     *,
@@ -121,12 +162,11 @@ def make_steps(
     max_tokens: int | None = None,
     stop: Sequence[str] = (),
     seed: int | None = None,
-    top_logprobs: int = 0,
     forced: Sequence[int] = (),
     constraint: Constraint | None = None,
     keep: bool = True,
-) -> Work[Step]:
-    """Make the steps of one reply to a prompt the model has read, as work to `drive`.
+) -> Work[Drawn]:
+    """Draw the tokens of one reply to a prompt the model has read, as work to `drive`.
 
     It extends the prompt's cache in place, and lets the model `keep` it for the conversation's next turn. The reply
     begins with the `forced` token ids, whatever the dice say, which are thrown all the same. A `constraint` keeps the
@@ -155,9 +195,6 @@ def make_steps(
                 token_id = forced[number - 1]
             if constraint:
                 constraint.accept(token_id)
-            log_probabilities = logits.log_softmax(dim=-1)  # [vocab_size], the model's own
-            probabilities = log_probabilities.exp()
-            alternatives = likeliest(probabilities, top_logprobs)
             ended = token_id in model.end_token_ids
             piece = detokenizer.flush() if ended else detokenizer.decode(token_id)
             if number == limit and not ended:
@@ -170,18 +207,7 @@ def make_steps(
                 finish_reason = "length"
             if finish_reason:
                 text += stop_strings.flush()
-            yield Step(
-                token_id,
-                decode([token_id], model=model),
-                text,
-                offset,
-                float(probabilities[token_id]),
-                alternatives,
-                entropy(probabilities, log_probabilities),
-                tuple(token_name(each, model=model) for each in alternatives),
-                time.perf_counter() - started,
-                finish_reason,
-            )
+            yield Drawn(token_id, logits, text, offset, started, finish_reason)
             if finish_reason:
                 return
             offset += len(piece)
@@ -191,6 +217,35 @@ def make_steps(
     finally:  # however the reply ended, the next turn of the conversation begins with what has been read
         if keep:
             remember(model, read, reply_ids, past_key_values)
+
+
+def steps_of(drawn: Work[Drawn], *, top_logprobs: int = 0, model: ChatModel) -> Work[Step]:
+    """Make a step of each token that is drawn, with so many alternatives."""
+    results: Results | None = None
+    with closing(drawn):
+        while (item := next_item(drawn, results)) is not None:
+            results = None
+            if isinstance(item, Reading):
+                results = yield item
+            else:
+                yield step_of(item, top_logprobs=top_logprobs, model=model)
+
+
+def step_of(drawn: Drawn, *, top_logprobs: int = 0, model: ChatModel) -> Step:
+    """Measure how a token was chosen, with so many alternatives."""
+    alternatives = likeliest(drawn.probabilities, top_logprobs)
+    return Step(
+        drawn.token_id,
+        decode([drawn.token_id], model=model),
+        drawn.text,
+        drawn.offset,
+        float(drawn.probabilities[drawn.token_id]),
+        alternatives,
+        drawn.entropy,
+        tuple(token_name(each, model=model) for each in alternatives),
+        time.perf_counter() - drawn.started,
+        drawn.finish_reason,
+    )
 
 
 def likeliest(probabilities: Tensor, number: int) -> dict[int, float]:

@@ -11,8 +11,8 @@ like its neighbour. Knows nothing of text, nor of how weights are stored.
                                                                        └──────────────────────────────+──►
 
 A prompt goes through PyTorch, as it is written in `_many`. A few tokens go through loops that are compiled and do the
-same, in `_few`: of a token's time, three fifths go to the layers, a fifth to the head, and the rest to the choice of
-the token and to Python. Of the time of eight tokens at once, a quarter does.
+same, in `_few`: of a token's time, two thirds go to the layers, a quarter to the head, and a tenth to the choice of the
+token and to Python. Of the time of eight tokens at once, a sixth does.
 """
 
 from __future__ import annotations

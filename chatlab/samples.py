@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from chatlab.chat_model import ChatModel
 from chatlab.checks import check_integer, check_list
 from chatlab.display import escape, view
-from chatlab.generation import make_steps, read_prompt
+from chatlab.generation import draw_tokens, read_prompt, steps_of
 from chatlab.messages import Message
 from chatlab.model import resolve
 from chatlab.reading import Prefill, copies, drive_together, prefill, remember
@@ -163,7 +163,9 @@ def _replies(
     for start in range(0, len(seeds), SIDE_BY_SIDE):
         together = seeds[start : start + SIDE_BY_SIDE]
         works = [
-            make_steps(model, prompt, params=params, max_tokens=max_tokens, seed=seed, keep=False)
+            steps_of(
+                draw_tokens(model, prompt, params=params, max_tokens=max_tokens, seed=seed, keep=False), model=model
+            )
             for prompt, seed in zip(copies(model, read, len(together)), together, strict=True)
         ]
         replies += drive_together(model, works)

@@ -72,7 +72,8 @@ class ChatCompletionStream(ReplyStream):
         self.tokens_read = 0
         self.cached_tokens = 0
         self.completion_tokens = 0
-        self.entropy = 0.0  # in bits, of the model's choice of every token made
+        self.measured = False  # whether the `entropy` of the choice of every token made, in bits, is to be added up
+        self.entropy = 0.0
         self._closed = threading.Event()
         self._make = ChunkMaker(request, model)
         self.work = self._make_chunks()
@@ -142,7 +143,8 @@ class ChatCompletionStream(ReplyStream):
                     return
                 part = choice.next_part()
                 self.completion_tokens += 1
-                self.entropy += part.entropy
+                if self.measured:
+                    self.entropy += choice.entropy
                 chunks: list[ChatCompletionChunk | None] = [*self._make.of_part(index, part)]
                 yield from chunks or [None]
                 if part.finish_reason:

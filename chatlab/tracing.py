@@ -18,7 +18,7 @@ from chatlab.chat_model import ChatModel
 from chatlab.checks import check_integer, check_stop
 from chatlab.display import count_of, escape, view
 from chatlab.errors import BadRequestError
-from chatlab.generation import check_bias, make_steps, read_prompt
+from chatlab.generation import check_bias, draw_tokens, read_prompt, steps_of
 from chatlab.messages import Message
 from chatlab.model import resolve
 from chatlab.reading import drive, prefill
@@ -259,16 +259,16 @@ def _trace(
     started = time.perf_counter()
     read = prefill(model, list(prompt_ids))
     prefill_seconds = time.perf_counter() - started
-    work = make_steps(
+    drawn = draw_tokens(
         model,
         read,
         params=settings.params,
         max_tokens=settings.max_completion_tokens,
         stop=settings.stop,
         seed=settings.seed,
-        top_logprobs=settings.top_logprobs,
         forced=forced_ids,
     )
+    work = steps_of(drawn, top_logprobs=settings.top_logprobs, model=model)
     return Trace(model, prompt_ids, settings, tuple(drive(model, work)), prefill_seconds, forced)
 
 

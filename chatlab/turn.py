@@ -16,7 +16,7 @@ from chatlab.checks import check_integer
 from chatlab.choices import Part
 from chatlab.chunks import ChunkMaker
 from chatlab.display import count_of
-from chatlab.generation import make_steps, read_prompt
+from chatlab.generation import draw_tokens, read_prompt, steps_of
 from chatlab.messages import Message
 from chatlab.model import resolve
 from chatlab.reading import drive, prefill_chunks
@@ -124,10 +124,7 @@ class Turn:
         """
         sent: list[tuple[int | None, ChatCompletionChunk]] = [(None, self._maker.opening(0))]
         for number, step in enumerate(self.steps):
-            sent += [
-                (number, each)
-                for each in self._maker.of_part(0, Part(step.text, [], None, step.finish_reason, step.entropy))
-            ]
+            sent += [(number, each) for each in self._maker.of_part(0, Part(step.text, [], None, step.finish_reason))]
         if self.complete:
             usage = self._maker.usage(
                 prompt_tokens=len(self._input_ids),
@@ -209,15 +206,15 @@ class Turn:
             yield None
         if not forced:  # to repeat what is known costs nothing in a real request, which asks once
             self._cached_tokens = read.cached_tokens
-        work = make_steps(
+        drawn = draw_tokens(
             self.model,
             read,
             params=self.request.sampling,
             max_tokens=self.request.max_tokens,
             seed=self.request.seed,
-            top_logprobs=self._top_logprobs,
             forced=forced,
         )
+        work = steps_of(drawn, top_logprobs=self._top_logprobs, model=self.model)
         for number, step in enumerate(drive(self.model, work)):
             yield None if number < known else step
 

@@ -12,10 +12,12 @@ from chatlab import (
     ModelNotFoundError,
     ReplyStoppedError,
     chat_completions,
+    generation,
     system,
     user,
 )
 from chatlab.chat_model import PREFILL_CHUNK
+from chatlab.completions import open_stream
 from chatlab.requests import ChatOptions, check_request
 from chatlab.streaming import CHOICES_SIDE_BY_SIDE, ChatCompletionStream, join_chunks
 from chatlab.testing import ScriptedModel
@@ -197,6 +199,18 @@ def test_logprobs_are_the_models_own_and_spell_the_reply(model):
         assert sum(math.exp(top.logprob) for top in item.top_logprobs) <= 1 + 1e-6
     hot = chat_completions(HELLO, temperature=2, seed=1, max_tokens=1, logprobs=True, top_logprobs=3)
     assert hot.choices[0].logprobs.content[0].top_logprobs == items[0].top_logprobs
+
+
+def test_a_choice_is_measured_only_where_somebody_asks(monkeypatch):
+    """It takes as long as to choose."""
+    measured = []
+    monkeypatch.setattr(generation, "entropy", lambda *_: measured.append(1) or 1.0)
+    for measures, options, number in [(False, {}, 0), (False, {"logprobs": True}, 6), (True, {}, 7)]:
+        stream = open_stream(HELLO, ScriptedModel("Hello!"), **options)
+        stream.measured = measures
+        stream.whole()
+        assert (len(measured), stream.entropy) == (number, 7.0 * measures)
+        measured.clear()
 
 
 def test_logprobs_of_a_stop_string_are_left_out():

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from chatlab.chat_model import PREFILL_CHUNK
 from chatlab.errors import BadRequestError, ContextLengthError
-from chatlab.generation import generate, make_steps
+from chatlab.generation import draw_tokens, generate, steps_of
 from chatlab.messages import system, user
 from chatlab.reading import drive, prefill, prefill_chunks
 from chatlab.sampling import SamplingParams
@@ -32,8 +32,8 @@ def reference(model, input_ids, max_new_tokens, **options):
 
 
 def ours(model, input_ids, max_tokens, params=GREEDY):
-    steps = drive(model, make_steps(model, prefill(model, input_ids), params=params, max_tokens=max_tokens))
-    return [step.token_id for step in steps]
+    drawn = drive(model, draw_tokens(model, prefill(model, input_ids), params=params, max_tokens=max_tokens))
+    return [each.token_id for each in drawn]
 
 
 @pytest.mark.parametrize("question", ["What is the capital of France?", "Tell me a joke.", "2+2=", "🎉"])
@@ -58,9 +58,8 @@ def test_probability_and_alternatives_are_the_models_own(tiny_model):
     logits, _ = tiny_model.next_token_logits(input_ids)
     probabilities = logits.softmax(dim=-1)
     read = prefill(tiny_model, input_ids)
-    step = next(
-        drive(tiny_model, make_steps(tiny_model, read, params=SamplingParams(temperature=1.7), seed=3, top_logprobs=4))
-    )
+    drawn = draw_tokens(tiny_model, read, params=SamplingParams(temperature=1.7), seed=3)
+    step = next(drive(tiny_model, steps_of(drawn, top_logprobs=4, model=tiny_model)))
     assert step.probability == pytest.approx(float(probabilities[step.token_id]), rel=1e-4)
     assert list(step.alternatives) == probabilities.topk(4).indices.tolist()
     assert list(step.alternatives.values()) == pytest.approx(probabilities.topk(4).values.tolist(), rel=1e-4)
@@ -80,7 +79,7 @@ def test_two_replies_from_one_prompt_do_not_disturb_each_other(tiny_model):
     alone = ours(tiny_model, list(b"Hello"), 12)
     read = prefill(tiny_model, list(b"Hello"))
     forked = type(read)(read.input_ids, read.logits, tiny_model.fork(read.past_key_values))
-    pair = [drive(tiny_model, make_steps(tiny_model, each, params=GREEDY, max_tokens=12)) for each in (read, forked)]
+    pair = [drive(tiny_model, draw_tokens(tiny_model, each, params=GREEDY, max_tokens=12)) for each in (read, forked)]
     side_by_side = [(first.token_id, second.token_id) for first, second in zip(*pair, strict=True)]
     assert side_by_side == [(token_id, token_id) for token_id in alone]
 
@@ -184,11 +183,8 @@ def test_step_tells_what_it_knows_as_text_and_html():
 def test_forced_tokens_begin_the_reply_and_the_dice_are_thrown_all_the_same(tiny_model):
     def draw(forced):
         read = prefill(tiny_model, list(b"Hello"))
-        return list(
-            drive(
-                tiny_model, make_steps(tiny_model, read, params=SamplingParams(), seed=1, max_tokens=9, forced=forced)
-            )
-        )
+        drawn = draw_tokens(tiny_model, read, params=SamplingParams(), seed=1, max_tokens=9, forced=forced)
+        return list(drive(tiny_model, steps_of(drawn, model=tiny_model)))
 
     free = draw(())
     assert draw([step.token_id for step in free[:4]]) == free

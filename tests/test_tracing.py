@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chatlab.errors import BadRequestError
-from chatlab.generation import generate, make_steps
+from chatlab.generation import draw_tokens, generate
 from chatlab.reading import drive, prefill
 from chatlab.sampling import SamplingParams, entropy
 from chatlab.testing import ScriptedModel
@@ -69,9 +69,8 @@ def test_what_if_goes_on_as_a_reply_that_began_so(tiny_model):
     reply = trace("Hello", model=tiny_model, temperature=0, max_completion_tokens=10)
     other = reply.what_if(2, "Q")
     ids = [*b"Hello", *(step.token_id for step in other[:3])]
-    rest = drive(
-        tiny_model, make_steps(tiny_model, prefill(tiny_model, ids), params=SamplingParams(temperature=0), max_tokens=7)
-    )
+    read = prefill(tiny_model, ids)
+    rest = drive(tiny_model, draw_tokens(tiny_model, read, params=SamplingParams(temperature=0), max_tokens=7))
     assert [step.token_id for step in other[3:]] == [step.token_id for step in rest]
 
 

@@ -26,7 +26,7 @@ import torch
 from chatlab.benchmark.peers import Peer, fresh
 from chatlab.chat_model import ChatModel
 from chatlab.completions import chat_completions
-from chatlab.generation import make_steps
+from chatlab.generation import draw_tokens
 from chatlab.reading import drive, prefill
 from chatlab.sampling import SamplingParams
 from chatlab.weights.home import home
@@ -159,10 +159,10 @@ def _turn(model: ChatModel, prompt_ids: list[int]) -> tuple[float, list[int], in
     """Return the seconds to the first token of a short reply, the reply, and how much of the prompt was known."""
     started = time.perf_counter()
     read = prefill(model, prompt_ids)
-    steps = drive(model, make_steps(model, read, params=SamplingParams(temperature=0), max_tokens=NEW_TOKENS))
-    first = next(steps).token_id
+    drawn = drive(model, draw_tokens(model, read, params=SamplingParams(temperature=0), max_tokens=NEW_TOKENS))
+    first = next(drawn).token_id
     seconds = time.perf_counter() - started
-    return seconds, [first, *(step.token_id for step in steps)], read.cached_tokens
+    return seconds, [first, *(each.token_id for each in drawn)], read.cached_tokens
 
 
 def several(plan: Plan) -> Runs:

@@ -24,7 +24,7 @@ from typing import Any, TypeAlias
 import torch
 
 from chatlab.chat_model import ChatModel
-from chatlab.generation import make_steps
+from chatlab.generation import draw_tokens, steps_of
 from chatlab.prefixes import PrefixCache
 from chatlab.reading import drive, prefill
 from chatlab.sampling import SamplingParams
@@ -105,7 +105,8 @@ class ChatlabPeer(Peer):
         """Make a greedy reply of exactly so many tokens."""
         model, times = fresh(self.model), [time.perf_counter()]
         params = SamplingParams(temperature=0)
-        for _ in drive(model, make_steps(model, prefill(model, list(prompt_ids)), params=params, max_tokens=tokens)):
+        drawn = draw_tokens(model, prefill(model, list(prompt_ids)), params=params, max_tokens=tokens)
+        for _ in drive(model, steps_of(drawn, model=model)):
             times.append(time.perf_counter())
         return Timing.of(times)
 

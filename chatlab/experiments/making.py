@@ -103,6 +103,7 @@ def _local(runs: Sequence[Run], model: ChatModel) -> Iterator[tuple[int, Made]]:
     def works() -> Iterator[Work[Any]]:
         for run in runs:
             stream = open_stream(run.messages, alone, **run.options)
+            stream.measured = True
             if alone.prefixes is not None:  # read once, before the first of its replies is begun
                 remember(alone, prefill(alone, stream.input_ids))
             streams.append(stream)

@@ -13,7 +13,7 @@ import time
 from collections.abc import Iterator
 
 import chatlab
-from chatlab.generation import make_steps
+from chatlab.generation import draw_tokens, steps_of
 from chatlab.reading import drive, prefill
 from chatlab.sampling import SamplingParams, process_logits, sample
 from chatlab.tokens import Detokenizer, encode
@@ -39,7 +39,8 @@ def plain(model: chatlab.ChatModel, input_ids: list[int]) -> Iterator[str]:
 def looked_at(model: chatlab.ChatModel, input_ids: list[int], *, top_logprobs: int) -> Iterator[str]:
     """Yield the same reply by the steps that `generate` yields and a trace keeps."""
     read = prefill(model, input_ids)
-    for step in drive(model, make_steps(model, read, params=PARAMS, seed=SEED, top_logprobs=top_logprobs)):
+    drawn = draw_tokens(model, read, params=PARAMS, seed=SEED)
+    for step in drive(model, steps_of(drawn, top_logprobs=top_logprobs, model=model)):
         yield step.text
 
 
