@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import os
 import time
-from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -34,15 +33,16 @@ MOST = 8  # the products of a small model are too small to share among more
 MANY = 16  # tokens, from which on work is shared out among all free cores
 CGROUP = Path("/sys/fs/cgroup/cpu.max")  # where Linux says how much of the processor a container may use
 TRIALS = 4  # how many single tokens tell how fast a number of threads is
-FORGET = 200  # single tokens, after which the other numbers are tried anew
+FORGET = 200  # single tokens, after which all numbers are tried anew
 
 
 class Threads:
     """How many threads to use: `number` if it is set, else the cores that no other program uses.
 
     `adapt` looks at the machine, at most twice a second, and lets PyTorch use all free cores. `reading` does so for a
-    piece of work, with fewer threads where the last few tokens have shown that to be faster. It tries the other numbers
-    again every two hundred tokens, for what else the machine does changes, and one bad moment must not count for ever.
+    piece of work, with fewer threads where a few tokens have shown that to be faster. They follow one another, for a
+    token takes longer the longer its text is. All numbers are tried again every two hundred tokens, for what else the
+    machine does changes, and one bad moment must not count for ever.
 
     >>> threads = Threads()
     >>> 1 <= threads.adapt() <= os.cpu_count()
@@ -59,7 +59,7 @@ class Threads:
         self._seen = self._look()
         time.sleep(FIRST_LOOK)
         self._free = self._free_cores(after=FIRST_LOOK)
-        self._seconds: dict[tuple[int, int], deque[float]] = {}  # (free cores, threads) → of the last single tokens
+        self._seconds: dict[tuple[int, int], list[float]] = {}  # (free cores, threads) → of the tokens that tell
         self._tokens = 0
 
     def adapt(self) -> int:
@@ -70,24 +70,27 @@ class Threads:
     def reading(self, tokens: int) -> Iterator[None]:
         """Let the best number of threads be used while so many tokens are read by `chatlab.llama`."""
         free = self.number or self._free_cores(after=SECONDS)
-        number = free if self.number or tokens >= MANY else self._fastest(free)
+        number = free if self.number or tokens >= MANY else self._fastest(free, tokens)
         use_threads(number)
         _use(number if tokens >= linear.MANY else 1)
         started = time.monotonic()
         yield
         if tokens == 1:
             self._tokens += 1
-            seconds = self._seconds.setdefault((free, number), deque(maxlen=TRIALS))
-            seconds.append(time.monotonic() - started)
+            seconds = self._seconds.setdefault((free, number), [])
+            if len(seconds) < TRIALS:
+                seconds.append(time.monotonic() - started)
             if self._tokens % FORGET == 0:
-                self._seconds = {(free, number): seconds}
+                self._seconds = {}
 
-    def _fastest(self, free: int) -> int:
-        """Return the number of threads that is fastest for a single token, or the next one to try."""
+    def _fastest(self, free: int, tokens: int) -> int:
+        """Return the number of threads that is fastest for a few tokens; for a single one perhaps the next to try."""
         numbers = [number for number in (1, 2, 4) if number < free] + [free]
         tried = {number: self._seconds.get((free, number), ()) for number in numbers}
         untried = [number for number in numbers if len(tried[number]) < TRIALS]
-        return untried[0] if untried else min(numbers, key=lambda number: min(tried[number]))
+        if untried:
+            return untried[0] if tokens == 1 else free
+        return min(numbers, key=lambda number: min(tried[number]))
 
     def _free_cores(self, *, after: float) -> int:
         """Return how many cores are free, looking at the machine if the last look is long enough ago."""

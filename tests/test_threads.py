@@ -131,6 +131,27 @@ def test_a_single_token_gets_the_number_of_threads_that_has_shown_to_be_fastest(
         assert machine.team == 3
 
 
+def test_several_tokens_get_all_free_cores_until_single_ones_have_told_more(monkeypatch):
+    machine = Machine(2).install(monkeypatch)
+    chosen, used = Threads(), []
+    for tokens in [8] * 3 + [1] * 2 * TRIALS + [8]:
+        with chosen.reading(tokens):
+            used.append(machine.team)
+            machine.now += 0.01 * machine.team
+    assert used[:3] == [2] * 3 and used[-1] == 1
+
+
+def test_a_long_text_tells_nothing_of_a_short_one(monkeypatch):
+    """After it, two threads seemed slower than one had been before it."""
+    machine = Machine(2).install(monkeypatch)
+    chosen, used = Threads(), []
+    for length in [1] * 2 * TRIALS + [4] * 2 * TRIALS + [1] * 2 * TRIALS:
+        with chosen.reading(tokens=1):
+            used.append(machine.team)
+            machine.now += 0.02 * length / machine.team
+    assert set(used[2 * TRIALS :]) == {2}
+
+
 @pytest.mark.parametrize(("tokens", "pytorchs"), [(1, 1), (linear.MANY - 1, 1), (linear.MANY, 3)])
 def test_pytorch_has_one_thread_where_the_compiled_loops_read(monkeypatch, tokens, pytorchs):
     machine = Machine(3).install(monkeypatch)
