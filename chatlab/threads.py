@@ -40,8 +40,8 @@ class Threads:
     """How many threads to use: `number` if it is set, else the cores that no other program uses.
 
     `adapt` looks at the machine, at most twice a second, and lets PyTorch use all free cores. `reading` does so for a
-    piece of work, with fewer threads where a few tokens have shown that to be faster. They follow one another, for a
-    token takes longer the longer its text is. All numbers are tried again every two hundred tokens, for what else the
+    piece of work, with fewer threads where a few tokens have shown that to be faster. The numbers take turns in it, for
+    a token takes longer the longer its text is. All numbers are tried again every two hundred tokens, for what else the
     machine does changes, and one bad moment must not count for ever.
 
     >>> threads = Threads()
@@ -88,8 +88,8 @@ class Threads:
         numbers = [number for number in (1, 2, 4) if number < free] + [free]
         tried = {number: self._seconds.get((free, number), ()) for number in numbers}
         untried = [number for number in numbers if len(tried[number]) < TRIALS]
-        if untried:
-            return untried[0] if tokens == 1 else free
+        if untried:  # in turns, so that a text that ends meanwhile tells something of each
+            return min(untried, key=lambda number: len(tried[number])) if tokens == 1 else free
         return min(numbers, key=lambda number: min(tried[number]))
 
     def _free_cores(self, *, after: float) -> int:
