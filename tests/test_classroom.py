@@ -112,6 +112,27 @@ def test_kernels_are_copies_of_one_process_and_what_one_does_no_other_sees():
     assert first[-1] != second[-1], "each draws numbers of its own"
 
 
+LATE = """
+from chatlab.classroom.forked_kernels import _Copy
+class Late:
+    def __reduce__(self):
+        return eval, ("__import__('time').sleep(5) or '/tmp'",)
+print(_Copy([], Late(), {}).pid, flush=True)
+input()
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere each kernel is a new process")
+def test_a_kernel_ends_whose_creator_was_killed_before_it_began():
+    """Its parent had ended too, so it waited for the end of the one that all orphans have."""
+    with subprocess.Popen([sys.executable, "-c", LATE], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as creator:
+        kernel = psutil.Process(int(creator.stdout.readline()))
+        creator.kill()
+    assert kernel.is_running(), "it has not begun"
+    psutil.wait_procs([kernel], timeout=60)
+    assert not kernel.is_running()
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere each kernel is a new process")
 def test_a_kernel_that_ends_what_it_was_copied_from_costs_no_other_submission():
     kill = new_code_cell("import os, signal; os.kill(os.getppid(), signal.SIGKILL); import time; time.sleep(60)")

@@ -82,7 +82,10 @@ class _Copy:
 
 
 def _run_kernel(arguments: list[str], cwd: str, env: dict[str, str]) -> None:
-    """Be a kernel, in the copy."""
+    """Be a kernel, in the copy, which ends when its parent does: the process that is copied, which its creator ends."""
+    parent, creator = os.getppid(), multiprocessing.parent_process()
+    if creator is None or not creator.is_alive():
+        return  # and the parent is the system, which never ends
     from ipykernel.kernelapp import IPKernelApp
 
     os.setsid()
@@ -93,4 +96,4 @@ def _run_kernel(arguments: list[str], cwd: str, env: dict[str, str]) -> None:
     sys.path[0] = ""
     sys.argv[1:] = arguments
     np.random.seed()  # else each copy draws what the others draw
-    IPKernelApp.launch_instance(arguments, parent_handle=os.getppid())
+    IPKernelApp.launch_instance(arguments, parent_handle=parent)
