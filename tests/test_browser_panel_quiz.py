@@ -135,8 +135,8 @@ def test_accessible_in_both_themes_and_readable_when_narrow(page, lab):
     for number, question in enumerate(ROLES.questions, start=1):
         panel.get_by_text(f"Question {number} of 10").first.wait_for()
         if KEYS[question.kind] == question.key:  # one of each kind
-            if question.kind == "single":
-                panel.get_by_role("radio").first.check()
+            if question.kind == "single":  # its own radio: those of the question before may still be drawn
+                panel.locator(f".chatlab-{question.id}").get_by_role("radio").first.check()
                 button(panel, "Check").click()
                 panel.locator("[role=status] strong").first.wait_for()
             for theme in ("Dark", "Light"):
