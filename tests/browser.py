@@ -265,6 +265,16 @@ def state(page):
     return kernel, page.locator(".jp-InputPrompt").all_inner_texts(), page.locator(".jp-Dialog").all_inner_texts()
 
 
+def text_of(page):
+    """Return all that a page shows as text, and the errors in its console."""
+    from playwright.sync_api import Error
+
+    try:
+        return "\n".join([page.locator("body").inner_text(timeout=10_000), *page.console_errors])
+    except Error as error:  # it may be gone
+        return str(error)
+
+
 def screenshot(shown, name):
     """Keep a picture of a page or a part of it where `CHATLAB_SCREENSHOTS` says, to look at."""
     if folder := os.environ.get("CHATLAB_SCREENSHOTS"):

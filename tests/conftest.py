@@ -9,6 +9,7 @@ import pytest
 import torch
 from browser import lab as lab
 from browser import page as page
+from browser import text_of
 from hypothesis import settings
 from tiny_networks import TINY
 
@@ -26,6 +27,15 @@ os.environ["CHATLAB_RECORDS"] = "off"
 
 settings.register_profile("chatlab", deadline=None)  # how fast an example runs says nothing on a busy machine
 settings.load_profile("chatlab")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item, call):
+    """Say also what the page showed where a test in the browser failed."""
+    report = yield
+    if report.failed and "page" in getattr(item, "funcargs", {}):
+        report.sections.append(("what the page showed", text_of(item.funcargs["page"])))
+    return report
 
 
 @pytest.fixture(scope="session")

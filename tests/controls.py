@@ -11,7 +11,7 @@ from pathlib import Path
 
 WATCH = (Path(__file__).parent / "controls.js").read_text(encoding="utf-8")
 MOST_TABS = 150  # more stops than any panel has
-SECONDS_TO_SETTLE = 0.25  # after a step of a number, or before a button: it goes to Python and comes back
+SECONDS_TO_SETTLE = 0.25  # after a step of a number: it goes to Python and comes back
 
 # Which key brings the focus nearer to a control; nothing once it is there. Radio buttons of one name are one stop, and
 # so is a row of tokens: arrow keys go along it.
@@ -68,13 +68,8 @@ def tab_to(control):
 
 
 def press(control, key="Enter"):
-    """Go to a control by Tab and press a key there; a button not sooner than a person's hand is there.
-
-    What was typed or chosen just before is still on its way to Python, and the button's message may overtake it.
-    """
+    """Go to a control by Tab and press a key there."""
     tab_to(control)
-    if control.evaluate("control => control.localName") == "button":
-        time.sleep(SECONDS_TO_SETTLE)
     control.page.keyboard.press(key)
 
 

@@ -24,6 +24,7 @@ from chatlab.questions.question_files import topic_of
 pytestmark = needs_chromium
 
 PANEL = 'import chatlab\nchatlab.quiz("roles")'
+BUSY = "import pathlib, time\nprint('busy')\nwhile not pathlib.Path('go-on').exists():\n    time.sleep(0.1)"
 PAYLOAD = "<img src=x onerror=window.harmed=1><script>window.harmed=1</script>"
 ROLES = topic_of("roles")
 KEYS = {question.kind: question.key for question in ROLES.questions}
@@ -128,6 +129,20 @@ def test_wrong_answers_by_mouse_and_no_key_in_the_page_or_the_file(page, lab):
     panel.get_by_text("not answered").first.wait_for()
     screenshot(panel, "panel-quiz-result")
     assert page.console_errors == []
+
+
+def test_a_busy_kernel_marks_the_answer_that_stood_there_when_check_was_pressed(page, lab):
+    open_notebook(page, lab, "quiz-busy", PANEL, BUSY)
+    panel = run_cell(page).locator(".chatlab-panel").first
+    panel.wait_for()
+    run_cell(page, 1).get_by_text("busy").wait_for()
+    for letter in ("A", "B", "C"):
+        panel.get_by_role("radio").nth("ABCD".index(letter)).check()
+    button(panel, "Check").click()
+    (lab.folder / "go-on").touch()
+    panel.locator("[role=status] strong").first.wait_for()
+    verdict(panel, "✓ Right.")
+    panel.get_by_text("Question 1 of 10, 1 right").wait_for()
 
 
 def test_accessible_in_both_themes_and_readable_when_narrow(page, lab):

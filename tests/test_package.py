@@ -183,6 +183,8 @@ LAYERS = [
     *TOPICS,
     "evidence",
     "cases",
+    "panels.page_scripts",
+    "panels.in_order",
     "panels.panel",
     "panels.saved",
     "panels.message_box",

@@ -200,7 +200,7 @@ class ChatPanel(Panel):
         ]
         if places:
             self.turn_field.value = places[-1]
-        self.on_running(False)
+        self.on_running(self.running)
 
     def on_running(self, running: bool) -> None:
         """Enable what can be used now."""
@@ -228,7 +228,6 @@ class ChatPanel(Panel):
                 if not told.pieces and told.finish_reason is None:  # nothing was said: the question can be put again
                     self.message_box.text = asked[-1]["content"]
                 self.refresh()
-                self.message_box.busy = True  # until the thread ends
                 self._save()
             self.note(told.in_words())
 

@@ -10,7 +10,8 @@ from typing import Any
 
 import ipywidgets as widgets
 
-from chatlab.panels.panel import WIDE, on_page
+from chatlab.panels.page_scripts import on_page
+from chatlab.panels.panel import WIDE
 
 __all__ = ["MessageBox"]
 

@@ -16,8 +16,10 @@ import ipywidgets as widgets
 from chatlab.display import STYLE, escape, view
 from chatlab.errors import ChatlabError
 from chatlab.interruption import interruptible
+from chatlab.panels.in_order import InOrder
+from chatlab.panels.page_scripts import on_page
 
-__all__ = ["LABELLED", "WIDE", "Panel", "Throttle", "number_field", "on_page"]
+__all__ = ["LABELLED", "WIDE", "Panel", "Throttle", "number_field"]
 
 SECONDS_BETWEEN_UPDATES = 0.1  # each update sends a whole text, so a browser gets at most ten a second
 
@@ -47,17 +49,6 @@ def number_field(
         style=LABELLED,
         layout={"width": f"{len(label) + 14}ch"},
     )
-
-
-def on_page(css_class: str, script: str) -> str:
-    """Return HTML that runs a few lines in the page, once the box of that class around it is there as `box`.
-
-    For what ipywidgets' own controls lack and a keyboard needs; the script is the author's, never a learner's. A page
-    that does not run it loses a convenience, not the panel.
-    """
-    wait = f"const box = image.closest('.{css_class}'); if (!box) return setTimeout(wait, 50, image);"
-    code = f"(function wait(image) {{ {wait} image.remove(); {script} }})(this)"
-    return f'<img src="data:," alt="" hidden onerror="{escape(code)}">'
 
 
 class Throttle:
@@ -112,8 +103,9 @@ class Panel(widgets.VBox):  # type: ignore[misc]
     def __init__(self, children: Sequence[widgets.Widget]) -> None:
         self.status = widgets.HTML()
         self.stopping = threading.Event()
+        self._running = False
         self._thread: threading.Thread | None = None
-        super().__init__(children=[widgets.HTML(STYLE + _KEYS), *children, self.status])
+        super().__init__(children=[widgets.HTML(STYLE + _KEYS), *children, self.status, InOrder()])
         self.add_class("chatlab-panel")
 
     def static_html(self) -> str:
@@ -126,7 +118,7 @@ class Panel(widgets.VBox):  # type: ignore[misc]
     @property
     def running(self) -> bool:
         """Whether work is being done in the background."""
-        return self._thread is not None and self._thread.is_alive()
+        return self._running
 
     def run(self, work: Callable[[], None]) -> None:
         """Do work in a thread of its own, so that other cells can run and Stop works at once.
@@ -136,7 +128,9 @@ class Panel(widgets.VBox):  # type: ignore[misc]
         """
         if self.running:
             return
+        self.wait()  # the work before is done, but it may still be enabling controls
         self.stopping.clear()
+        self._running = True
         self.on_running(True)
 
         def guarded() -> None:
@@ -148,6 +142,7 @@ class Panel(widgets.VBox):  # type: ignore[misc]
             except Exception as error:
                 self.note(f"Something went wrong: {type(error).__name__}: {error}")
             finally:
+                self._running = False  # first: a control that can be used works at once
                 self.on_running(False)
 
         self._thread = threading.Thread(target=guarded, daemon=True)

@@ -11,7 +11,8 @@ from collections.abc import Sequence
 import ipywidgets as widgets
 
 from chatlab.chat_model import ChatModel
-from chatlab.panels.panel import LABELLED, on_page
+from chatlab.panels.page_scripts import on_page
+from chatlab.panels.panel import LABELLED
 from chatlab.steps import token_name
 
 __all__ = ["ROW_KEYS", "TokenRow"]
