@@ -9,6 +9,8 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
+from playwright.sync_api import expect
+
 WATCH = (Path(__file__).parent / "controls.js").read_text(encoding="utf-8")
 MOST_TABS = 150  # more stops than any panel has
 SECONDS_TO_SETTLE = 0.25  # after a step of a number: it goes to Python and comes back
@@ -52,6 +54,7 @@ def check_every_control(panel):
 
 def tab_to(control):
     """Bring the focus to a control by Tab and Shift+Tab alone; raise `AssertionError` where they do not lead to it."""
+    expect(control).to_be_enabled()
     keyboard, turns, last, way = control.page.keyboard, 0, None, []
     if control.evaluate("control => control === document.activeElement"):  # a script may have brought it here
         keyboard.press("Tab")

@@ -23,7 +23,7 @@ const echo = box.querySelector(':scope > .chatlab-in-order'), heard = () => Numb
 let changed = false, asked = 0, passing = null;
 for (const type of ['input', 'change']) box.addEventListener(type, () => { changed = true; }, true);
 box.addEventListener('click', event => {
-  const button = event.target.closest('button'), ask = echo.querySelector('button');
+  const button = event.target.closest('.widget-button'), ask = echo.querySelector('button');
   if (!button || button === ask || button === passing || !(changed || held.length)) return;
   event.preventDefault(); event.stopImmediatePropagation();
   changed = false;

@@ -96,14 +96,18 @@ class QuizPanel(Panel):
         self._say(self.quiz.question.id, f"<strong>Hint.</strong> {markdown_html(self.quiz.hint())}")
 
     def next(self) -> None:
-        """Go to the next question; after the last one, to the result."""
+        """Go to the next question, or after the last one to the result; not while an answer is being marked."""
+        if self.running:
+            return
         self.quiz.next()
         self.refresh()
         if self.quiz.done:
             self.back_button.focus()
 
     def back(self) -> None:
-        """Go to the question before; from the result, to the last one."""
+        """Go to the question before, or from the result to the last one; not while an answer is being marked."""
+        if self.running:
+            return
         self.quiz.back()
         self.refresh()
 
@@ -111,21 +115,20 @@ class QuizPanel(Panel):
         """Show the quiz as it stands, where code has moved it on."""
         asked, title = self.quiz, escape(self.quiz.topic.title)
         question = asked.question
-        if asked.done:
-            self.heading.value = f"<div><strong>{title}</strong> · {escape(asked.result())}</div>"
-            result = f'<div class="chatlab">{asked.result_html()}</div>'
-            self.text.value, self.answer_box.children = result, ()
-        else:
-            about = f"{question.difficulty} · {escape(question.concept)}"
-            self.heading.value = (
-                f'<div><strong>{title}</strong> · {asked.standing}<span class="chatlab-note"> · {about}</span></div>'
-            )
-            how = f'<div class="chatlab-note">{self.fields.how} {asked.rule}</div>'
-            self.text.value = f'<div class="chatlab-question">{question.text_html()}{how}</div>'
-            self.answer_box.children = (self.fields,)
         verdict = asked.verdicts.get(question.id)
         shown = self._told.get(question.id) or (verdict.html() if verdict else "")
         self.feedback.value = _status("" if asked.done else shown)
+        if asked.done:
+            result = f'<div class="chatlab">{asked.result_html()}</div>'
+            self.text.value, self.answer_box.children = result, ()
+            heading = f" · {escape(asked.result())}"
+        else:
+            how = f'<div class="chatlab-note">{self.fields.how} {asked.rule}</div>'
+            self.text.value = f'<div class="chatlab-question">{question.text_html()}{how}</div>'
+            self.answer_box.children = (self.fields,)
+            about = f"{question.difficulty} · {escape(question.concept)}"
+            heading = f' · {asked.standing}<span class="chatlab-note"> · {about}</span>'
+        self.heading.value = f"<div><strong>{title}</strong>{heading}</div>"  # last: what it announces is there
         self.on_running(self.running)
 
     def on_running(self, running: bool) -> None:
