@@ -6,6 +6,7 @@ forward, one back, another one chosen. Knows nothing of how any room makes its p
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +60,8 @@ class GlassBox(Panel):
         self.model = resolve(model)
         self.turn: Turn | None = None
         self.picked = 0
-        self._showing = False
+        self._show_lock = threading.Lock()  # the work and a click may both have something to show
+        self._shown_by: int | None = None  # the thread that fills the rows now
         self._build(message, system, temperature, seed, max_completion_tokens)
         super().__init__(
             [
@@ -263,26 +265,26 @@ class GlassBox(Panel):
             self.note(f"Picked: {token_title(turn, self.picked)}.")
 
     def _on_token(self, change: dict[str, Any]) -> None:
-        if not self._showing and change["new"] is not None:
+        if threading.get_ident() != self._shown_by and change["new"] is not None:
             self.pick(change["new"])
 
     def _show(self, picked: int) -> None:
         """Show the turn as it is now, with this token picked."""
-        self.picked, self._showing = picked, True
-        try:
-            turn = self.turn
-            before = len(turn.prompt_tokens) if turn else 0
-            ids = turn.tokens.ids if turn else []
-            self.prompt_row.fill(ids[:before], model=self.model, picked=picked)
-            self.reply_row.fill(ids[before:], model=self.model, picked=picked, first=before)
-            found = others(turn, picked) if turn else []
-            if list(self.other_box.options) != found:
-                self.other_box.options = found
-                self.other_box.index = 0 if found else None
-                self.other_box.layout.display = None if found else "none"
-            self.facts.value = view(facts_html(turn, picked)) if turn else ""
-        finally:
-            self._showing = False
+        with self._show_lock:
+            self.picked, self._shown_by = picked, threading.get_ident()
+            try:
+                turn = self.turn
+                before, ids = (len(turn.prompt_tokens), turn.tokens.ids) if turn else (0, [])
+                self.prompt_row.fill(ids[:before], model=self.model, picked=picked)
+                self.reply_row.fill(ids[before:], model=self.model, picked=picked, first=before)
+                found = others(turn, picked) if turn else []
+                if list(self.other_box.options) != found:
+                    self.other_box.options = found
+                    self.other_box.index = 0 if found else None
+                    self.other_box.layout.display = None if found else "none"
+                self.facts.value = view(facts_html(turn, picked)) if turn else ""
+            finally:
+                self._shown_by = None
         self._show_room()
 
     def _show_room(self) -> None:
