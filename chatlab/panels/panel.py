@@ -6,6 +6,7 @@ Knows nothing of what a panel is about.
 
 from __future__ import annotations
 
+import atexit
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -21,6 +22,7 @@ from chatlab.panels.page_scripts import on_page
 
 __all__ = ["LABELLED", "WIDE", "Panel", "Throttle", "number_field"]
 
+SECONDS_TO_END = 5.0  # more than the longest piece of work between two looks at whether to stop
 SECONDS_BETWEEN_UPDATES = 0.1  # each update sends a whole text, so a browser gets at most ten a second
 
 LABELLED = {"description_width": "initial"}  # the style of a control whose label is shown whole
@@ -144,7 +146,9 @@ class Panel(widgets.VBox):  # type: ignore[misc]
             finally:
                 self._running = False  # first: a control that can be used works at once
                 self.on_running(False)
+                atexit.unregister(self._end)
 
+        atexit.register(self._end)
         self._thread = threading.Thread(target=guarded, daemon=True)
         self._thread.start()
 
@@ -156,6 +160,11 @@ class Panel(widgets.VBox):  # type: ignore[misc]
         """Wait until the work is done, at most `timeout` seconds."""
         if self._thread is not None:
             self._thread.join(timeout)
+
+    def _end(self) -> None:
+        """Stop the work where Python ends: torch in a thread would abort the process."""
+        self.stop()
+        self.wait(SECONDS_TO_END)
 
     def note(self, text: str) -> None:
         """Say something in the status line, which a screen reader reads out."""
