@@ -14,7 +14,7 @@ import ipywidgets as widgets
 
 from chatlab.panels.page_scripts import on_page
 
-__all__ = ["InOrder"]
+__all__ = ["InOrder", "keep_in_one_queue"]
 
 _HOLD_BACK = on_page(
     "chatlab-panel",
@@ -54,3 +54,15 @@ class InOrder(widgets.HBox):  # type: ignore[misc]
 
     def _answer(self, _: widgets.Button) -> None:
         self.echo.value = str(int(self.echo.value) + 1)
+
+
+def keep_in_one_queue(box: widgets.Widget) -> None:
+    """Let the kernel take what the page sends to these controls in one queue, in the order in which it was sent.
+
+    ipykernel 7 has two, one for cells and one for controls, each with a thread. It puts a message where its control
+    last sent something itself, so that two controls of one panel could be answered at the same time.
+    """
+    if box.comm is not None:
+        box.comm._reply_subshell_for = None
+    for child in getattr(box, "children", ()):
+        keep_in_one_queue(child)

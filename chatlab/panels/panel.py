@@ -17,7 +17,7 @@ import ipywidgets as widgets
 from chatlab.display import STYLE, escape, view
 from chatlab.errors import ChatlabError
 from chatlab.interruption import interruptible
-from chatlab.panels.in_order import InOrder
+from chatlab.panels.in_order import InOrder, keep_in_one_queue
 from chatlab.panels.page_scripts import on_page
 
 __all__ = ["LABELLED", "WIDE", "Panel", "Throttle", "number_field"]
@@ -172,5 +172,6 @@ class Panel(widgets.VBox):  # type: ignore[misc]
 
     def _repr_mimebundle_(self, **options: Any) -> dict[str, Any]:
         """Add the static form to what a notebook keeps, for where the widgets are not at hand."""
+        keep_in_one_queue(self)
         bundle: dict[str, Any] = super()._repr_mimebundle_(**options)
         return {**bundle, "text/plain": repr(self), "text/html": view(self.static_html())}
