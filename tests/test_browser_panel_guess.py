@@ -56,7 +56,7 @@ def test_predictions_are_locked_in_and_compared(page, lab):
     press(button(among, "Lock in"))
     among.get_by_text("Locked in.").wait_for()
     check_every_control(among)
-    assert all(control.is_disabled() for control in among.locator("input, button").all())
+    expect(among.locator(":is(input, button):enabled:visible")).to_have_count(0)
 
     text, sure = free.get_by_label("Your prediction"), free.get_by_label("How sure, in %")
     press(button(free, "Lock in"))

@@ -128,8 +128,8 @@ class QuizPanel(Panel):
             self.answer_box.children = (self.fields,)
             about = f"{question.difficulty} · {escape(question.concept)}"
             heading = f' · {asked.standing}<span class="chatlab-note"> · {about}</span>'
-        self.heading.value = f"<div><strong>{title}</strong>{heading}</div>"  # last: what it announces is there
         self.on_running(self.running)
+        self.heading.value = f"<div><strong>{title}</strong>{heading}</div>"  # last: what it announces is there
 
     def on_running(self, running: bool) -> None:
         """Enable what can be used now, and give the keyboard its place again."""
