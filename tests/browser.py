@@ -17,6 +17,7 @@ from types import SimpleNamespace
 import nbformat
 import pytest
 from controls import watch
+from playwright.sync_api import Error, expect, sync_playwright
 
 CHROMIUM = shutil.which("chromium")
 LESSON = "notebooks/01-what-a-chat-completions-endpoint-is.ipynb"
@@ -83,8 +84,6 @@ def lab(model, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def page(lab):
-    from playwright.sync_api import expect, sync_playwright
-
     expect.set_options(timeout=PATIENCE)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
@@ -267,8 +266,6 @@ def state(page):
 
 def text_of(page):
     """Return all that a page shows as text, and the errors in its console."""
-    from playwright.sync_api import Error
-
     try:
         return "\n".join([page.locator("body").inner_text(timeout=10_000), *page.console_errors])
     except Error as error:  # it may be gone

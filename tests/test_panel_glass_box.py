@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import json
+import threading
 import time
 
 import pytest
@@ -312,6 +313,20 @@ def test_a_row_keeps_its_buttons_where_nothing_changed_and_holds_the_last_of_man
     assert not seen and row.value == 2
     row.fill(list(b"x" * 1000), model=ScriptedModel(""), picked=5, first=7)
     assert len(row.options) == 400 and row.options[-1] == ("x", 1006) and row.value is None
+
+
+def test_a_learner_may_pick_while_a_row_is_filled():
+    row, picked = TokenRow("Tokens"), []
+    row.on_pick(picked.append)
+
+    def pick(_):  # as a click does: in another thread than the one that fills the row
+        click = threading.Thread(target=lambda: row.set_trait("value", 2))
+        click.start()
+        click.join()
+
+    row.observe(pick, "options")
+    row.fill(list(b"Hey"), model=ScriptedModel(""), picked=1)
+    assert picked == [2] and row.value == 1
 
 
 def pages(payload):

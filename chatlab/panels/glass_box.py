@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import threading
 from pathlib import Path
-from typing import Any
 
 import ipywidgets as widgets
 
@@ -61,7 +60,6 @@ class GlassBox(Panel):
         self.turn: Turn | None = None
         self.picked = 0
         self._show_lock = threading.Lock()  # the work and a click may both have something to show
-        self._shown_by: int | None = None  # the thread that fills the rows now
         self._build(message, system, temperature, seed, max_completion_tokens)
         super().__init__(
             [
@@ -133,7 +131,7 @@ class GlassBox(Panel):
         self.stop_button.on_click(lambda _: self.stop())
         self.exchange_button.on_click(lambda _: self.exchange())
         for row in (self.prompt_row, self.reply_row):
-            row.observe(self._on_token, "value")
+            row.on_pick(self.pick)
         self.room_buttons.observe(lambda _: self._show_room(), "value")
 
     def finish(self) -> None:
@@ -264,27 +262,19 @@ class GlassBox(Panel):
             self._show(self.picked)
             self.note(f"Picked: {token_title(turn, self.picked)}.")
 
-    def _on_token(self, change: dict[str, Any]) -> None:
-        if threading.get_ident() != self._shown_by and change["new"] is not None:
-            self.pick(change["new"])
-
     def _show(self, picked: int) -> None:
         """Show the turn as it is now, with this token picked."""
         with self._show_lock:
-            self.picked, self._shown_by = picked, threading.get_ident()
-            try:
-                turn = self.turn
-                before, ids = (len(turn.prompt_tokens), turn.tokens.ids) if turn else (0, [])
-                self.prompt_row.fill(ids[:before], model=self.model, picked=picked)
-                self.reply_row.fill(ids[before:], model=self.model, picked=picked, first=before)
-                found = others(turn, picked) if turn else []
-                if list(self.other_box.options) != found:
-                    self.other_box.options = found
-                    self.other_box.index = 0 if found else None
-                    self.other_box.layout.display = None if found else "none"
-                self.facts.value = view(facts_html(turn, picked)) if turn else ""
-            finally:
-                self._shown_by = None
+            self.picked, turn = picked, self.turn
+            before, ids = (len(turn.prompt_tokens), turn.tokens.ids) if turn else (0, [])
+            self.prompt_row.fill(ids[:before], model=self.model, picked=picked)
+            self.reply_row.fill(ids[before:], model=self.model, picked=picked, first=before)
+            found = others(turn, picked) if turn else []
+            if list(self.other_box.options) != found:
+                self.other_box.options = found
+                self.other_box.index = 0 if found else None
+                self.other_box.layout.display = None if found else "none"
+            self.facts.value = view(facts_html(turn, picked)) if turn else ""
         self._show_room()
 
     def _show_room(self) -> None:

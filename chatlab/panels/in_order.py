@@ -5,7 +5,8 @@ controls are for.
 
 While Python is at work on a change, ipywidgets holds back the next one of the same control, but never a button. So on a
 busy machine Check could come before the answer, and Send before the end of the message. The page holds a button back
-too: it asks for an echo, and what was held back is sent before the echo comes, since the kernel answers in order.
+too: it asks for an echo, and what was held back is sent before the echo comes, since the kernel answers in order. That
+it does so takes a word to ipykernel.
 """
 
 from __future__ import annotations
@@ -60,7 +61,8 @@ def keep_in_one_queue(box: widgets.Widget) -> None:
     """Let the kernel take what the page sends to these controls in one queue, in the order in which it was sent.
 
     ipykernel 7 has two, one for cells and one for controls, each with a thread. It puts a message where its control
-    last sent something itself, so that two controls of one panel could be answered at the same time.
+    last sent something itself, so that two controls of one panel could be answered at the same time. The attribute is
+    ipykernel's own: one that does not know it takes no notice.
     """
     if box.comm is not None:
         box.comm._reply_subshell_for = None

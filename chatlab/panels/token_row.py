@@ -6,7 +6,9 @@ of what is shown for it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import ipywidgets as widgets
 
@@ -63,8 +65,26 @@ class TokenRow(widgets.ToggleButtons):  # type: ignore[misc]
     """
 
     def __init__(self, label: str) -> None:
+        self._filled_by: int | None = None  # the thread that fills the row now
         super().__init__(options=[], description=label, style={**LABELLED, "button_width": "auto"})
         self.add_class("chatlab-token-row")
+
+    def on_pick(self, act: Callable[[int], None]) -> None:
+        """Call `act` with the place of each token that is picked, though not of those that `fill` presses.
+
+        >>> row = TokenRow("Tokens")
+        >>> row.on_pick(print)
+        >>> from chatlab.testing import ScriptedModel
+        >>> row.fill([72, 32], model=ScriptedModel(""), picked=1)
+        >>> row.value = 0
+        0
+        """
+
+        def changed(change: dict[str, Any]) -> None:
+            if threading.get_ident() != self._filled_by and change["new"] is not None:
+                act(change["new"])
+
+        self.observe(changed, "value")
 
     def fill(self, token_ids: Sequence[int], *, model: ChatModel, picked: int, first: int = 0) -> None:
         """Show these tokens, whose places begin at `first`, and press the picked one if it is among them."""
@@ -73,9 +93,12 @@ class TokenRow(widgets.ToggleButtons):  # type: ignore[misc]
             (token_name(token_id, model=model), first + left_out + number)
             for number, token_id in enumerate(token_ids[left_out:])
         )
-        if list(options) != list(
-            self._options_full
-        ):  # else the browser would make the buttons anew, and the focus would be lost
-            self.options = options
-        self.layout.display = None if options else "none"  # given no options, ipywidgets leaves the last ones there
-        self.value = picked if first + left_out <= picked < first + len(token_ids) else None
+        self._filled_by = threading.get_ident()
+        try:
+            if options != tuple(self._options_full):  # else the browser makes the buttons anew, and the focus is lost
+                self.options = options
+            # Given no options, ipywidgets leaves the last ones there.
+            self.layout.display = None if options else "none"
+            self.value = picked if first + left_out <= picked < first + len(token_ids) else None
+        finally:
+            self._filled_by = None
